@@ -1,0 +1,146 @@
+//! All commands of the guest, whichever session they belong to.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::command::{Command, Start};
+use crate::message::Exec;
+use crate::pipes;
+use crate::poller::{End, Poller, Token};
+use crate::reap::Exit;
+use crate::spawn::{Spawner, StartError};
+
+struct Entry {
+    command: Command,
+    /// Nobody waits for its outcome.
+    abandoned: bool,
+}
+
+pub struct Commands {
+    poller: Rc<Poller>,
+    spawner: Spawner,
+    entries: HashMap<u64, Entry>,
+    /// Pipes whose command is over or cancelled but that a process may still write to. They are read and forgotten,
+    /// because closing them would kill that process.
+    leftovers: HashMap<u64, OwnedFd>,
+    /// Numbers are never used again, so an event that comes late finds nothing.
+    last_number: u64,
+}
+
+impl Commands {
+    pub fn new(poller: Rc<Poller>, spawner: Spawner) -> Self {
+        Self { poller, spawner, entries: HashMap::new(), leftovers: HashMap::new(), last_number: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn start(&mut self, exec: &Exec) -> Result<u64, StartError> {
+        let limit = exec.timeout_ms.map(Duration::from_millis);
+        let command = Command::new(self.spawner.spawn(exec)?, limit);
+        let number = self.new_number();
+        let watched = self.watch(number, &command);
+        self.entries.insert(number, Entry { command, abandoned: false });
+        if let Err(errno) = watched {
+            self.abandon(number);
+            return Err(StartError::internal("watch a process", errno));
+        }
+        Ok(number)
+    }
+
+    fn new_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn watch(&self, number: u64, command: &Command) -> nix::Result<()> {
+        command.descriptors().try_for_each(|(end, fd)| match end {
+            End::Stdin => self.poller.watch_output(fd, Token::Command(number, end)),
+            _ => self.poller.watch_input(fd, Token::Command(number, end)),
+        })
+    }
+
+    pub fn get(&mut self, number: u64) -> Option<&mut Command> {
+        self.entries.get_mut(&number).map(|entry| &mut entry.command)
+    }
+
+    pub fn ready(&mut self, number: u64, end: End) {
+        if let Some(command) = self.get(number) {
+            command.ready(end);
+        }
+    }
+
+    /// Notes the end of a process, if it is a command's. The group of any command may have lost its last one, too.
+    pub fn reaped(&mut self, pid: i32, exit: Exit) {
+        for entry in self.entries.values_mut() {
+            if entry.command.pid() == pid && !entry.command.has_exited() {
+                entry.command.exited(exit);
+            }
+        }
+    }
+
+    /// To be called after children were collected.
+    pub fn check_groups(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.command.check_group());
+        self.sweep();
+    }
+
+    /// The earliest time at which `expire` has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.entries.values().filter_map(|entry| entry.command.deadline()).min()
+    }
+
+    pub fn expire(&mut self, now: Instant) {
+        self.entries.values_mut().for_each(|entry| entry.command.expire(now));
+        self.sweep();
+    }
+
+    /// Ends a command whose outcome is still wanted, but whose output is not.
+    pub fn cancel(&mut self, number: u64) {
+        if let Some(command) = self.get(number) {
+            command.cancel();
+            let outputs: Vec<_> = command.take_outputs().collect();
+            outputs.into_iter().for_each(|fd| self.leave(fd));
+        }
+    }
+
+    /// Ends a command of which nothing is wanted any more.
+    pub fn abandon(&mut self, number: u64) {
+        self.cancel(number);
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.abandoned = true;
+        }
+        self.sweep();
+    }
+
+    /// Forgets a command that is over.
+    pub fn forget(&mut self, number: u64) {
+        if let Some(mut entry) = self.entries.remove(&number) {
+            entry.command.take_outputs().for_each(|fd| self.leave(fd));
+        }
+    }
+
+    fn sweep(&mut self) {
+        let over = |entry: &mut Entry| {
+            entry.abandoned && (entry.command.outcome().is_some() || matches!(entry.command.start(), Start::Failed(_)))
+        };
+        self.entries.retain(|_, entry| !over(entry));
+    }
+
+    fn leave(&mut self, fd: OwnedFd) {
+        let number = self.new_number();
+        // A pipe that cannot be watched is closed; there is no better way to deal with it.
+        if pipes::discard(&fd) && self.poller.keep_watching(&fd, Token::Leftover(number)).is_ok() {
+            self.leftovers.insert(number, fd);
+        }
+    }
+
+    pub fn leftover_ready(&mut self, number: u64) {
+        if self.leftovers.get(&number).is_some_and(|fd| !pipes::discard(fd)) {
+            self.leftovers.remove(&number);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The boot of the guest, from the kernel's hand-over to a root file system with a channel to the host.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::channel::{self, Channel};
+use crate::cmdline::{ChannelKind, Options};
+use crate::console::{report, Failure, Result};
+use crate::uevent::Uevents;
+use crate::{initramfs, modules, root, system};
+
+const MODULES: &str = "/modules";
+
+/// A booted guest.
+pub struct Guest {
+    pub channel: Channel,
+    /// The root of the file system that takes the guest's changes.
+    pub changes: File,
+}
+
+pub fn boot() -> Result<Guest> {
+    system::mount_kernel_file_systems()?;
+    let options = read_options()?;
+    let uevents = Uevents::open()?;
+    modules::load_listed(Path::new(MODULES))?;
+    initramfs::free()?;
+    let changes = root::enter(&options, &uevents)?;
+    system::prepare(&options, &uevents)?;
+    let channel = open_channel(&options, &uevents)?;
+    Ok(Guest { channel, changes })
+}
+
+fn read_options() -> Result<Options> {
+    let cmdline = fs::read_to_string("/proc/cmdline").map_err(|error| Failure::new("read /proc/cmdline", error))?;
+    let options = Options::parse(&cmdline);
+    for word in &options.unknown {
+        report(format_args!("warning: {word} on the kernel command line means nothing to this agent"));
+    }
+    Ok(options)
+}
+
+fn open_channel(options: &Options, uevents: &Uevents) -> Result<Channel> {
+    match options.channel {
+        Some(ChannelKind::VirtioSerial) => channel::open_port(uevents),
+        None => Err(Failure::new("find the channel", "no usable pyro.channel= on the kernel command line")),
+    }
+}

@@ -1,0 +1,72 @@
+"""`pyro run`: one command in a throwaway VM."""
+
+import argparse
+import json
+import os
+import sys
+
+from pyro_mcp.cli.parsing import add_json_flag
+from pyro_mcp.errors import InvalidRequest
+
+EPILOG = """\
+The command gets this command's input, its output appears here as it is written, and this command ends with its exit
+code: 124 after a time-out, 127 when there is no such command, 126 when it cannot be executed.
+
+Examples:
+  pyro run debian:12 -- git --version
+  pyro run debian:12 --timeout-seconds 300 --mem-mib 2048 -- python3 -c 'print(2**100)'
+  echo hello | pyro run debian:12 -- tr a-z A-Z
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.usage = "pyro run ENV [flags] -- CMD ..."
+    parser.add_argument("environment", metavar="ENV", help="a name from `pyro env list`, such as debian:12")
+    parser.add_argument("--vcpu-count", type=int, default=1, metavar="N", help="virtual processors (default 1)")
+    parser.add_argument("--mem-mib", type=int, default=1024, metavar="MIB", help="memory in MiB (default 1024)")
+    parser.add_argument(
+        "--timeout-seconds", type=int, default=30, metavar="S", help="limit for the command in seconds (default 30)"
+    )
+    parser.add_argument("--ttl-seconds", type=int, metavar="S", help="limit for the whole VM, boot included")
+    parser.add_argument("--network", action="store_true", help="not supported yet")
+    add_json_flag(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    from pyro_mcp.cli.run_session import RunSession
+    from pyro_mcp.models import RunRequest
+    from pyro_mcp.sdk import Pyro
+
+    request = RunRequest(
+        environment=arguments.environment,
+        command=_utf8(arguments.command or []),
+        vcpu_count=arguments.vcpu_count,
+        mem_mib=arguments.mem_mib,
+        timeout_seconds=arguments.timeout_seconds,
+        ttl_seconds=arguments.ttl_seconds,
+        network=arguments.network,
+        stdin=True,
+    )
+    session = RunSession(Pyro().stream_in_vm(request), keep_output=arguments.json)
+    finished = session.follow()
+    if arguments.json:
+        print(json.dumps(session.result(finished), indent=2))
+    else:
+        print(
+            f"[run] environment={finished.environment} vmm={finished.vmm} exit_code={finished.exit_code} "
+            f"duration_ms={finished.duration_ms}",
+            file=sys.stderr,
+        )
+    return finished.exit_code
+
+
+def _utf8(words: list[str]) -> tuple[str, ...]:
+    for word in words:
+        if not os.fsencode(word).isascii():
+            try:
+                word.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest("bad_command", f"the command is not UTF-8: {word!r}") from None
+    return tuple(words)

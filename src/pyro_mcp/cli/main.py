@@ -1,0 +1,76 @@
+"""`pyro`: finds the command's module, runs it, and turns what it raises into an exit code.
+
+Start-up is kept short: only the module of the command that is typed gets imported.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pyro_mcp import __version__
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+# In the order of the help text: what it is called, and what it does.
+COMMANDS = {
+    "env": "environments: what can run in a VM, and what is installed",
+    "run": "run one command in a throwaway VM",
+    "doctor": "prove that this host can run guests, or say what mends it",
+}
+
+_EPILOG = """\
+From zero to a command in a VM of its own:
+  pyro doctor                          can this host run guests?
+  pyro env list                        what they can be made of
+  pyro env pull debian:12              install one (run does it by itself, too)
+  pyro run debian:12 -- git --version
+"""
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run one command line and return its exit code: 0 ok, 1 the user's problem, 2 ours, or the guest's own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"pyro {__version__}")
+        return 0
+    from pyro_mcp.cli.failure import reported
+
+    with reported("--json" in _own_words(words)) as outcome:
+        arguments = _parse(words)
+        outcome.exit_code = import_module(f"pyro_mcp.cli.commands.{arguments.verb}").execute(arguments)
+    return outcome.exit_code
+
+
+def _parse(words: list[str]) -> "argparse.Namespace":
+    from pyro_mcp.cli.parsing import HelpfulParser
+
+    parser = HelpfulParser(
+        prog="pyro", description="Disposable Linux workspaces in microVMs for chat coding agents.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"pyro {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    for verb, summary in COMMANDS.items():
+        module = import_module(f"pyro_mcp.cli.commands.{verb}") if verb == wanted else None
+        epilog = None if module is None else module.EPILOG
+        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog)
+        if module is not None:
+            module.configure(sub)
+    own, command = _split(words)
+    arguments = parser.parse_args(own)
+    arguments.command = command
+    return arguments
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
+    """What stands before the first `--`, and what stands behind it (None: there is no `--`)."""
+    if "--" not in words:
+        return words, None
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def _own_words(words: list[str]) -> list[str]:
+    return _split(words)[0]

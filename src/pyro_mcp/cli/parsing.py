@@ -1,0 +1,21 @@
+"""An argument parser whose help keeps its layout and whose errors look like all of pyro's errors."""
+
+import argparse
+from typing import Any, NoReturn
+
+from pyro_mcp.errors import InvalidRequest
+
+
+class HelpfulParser(argparse.ArgumentParser):
+    """`argparse` with readable epilogs, no abbreviated flags, and errors raised as `InvalidRequest`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidRequest("bad_usage", message, f"see `{self.prog} -h`")
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that every command with a result takes."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -1,0 +1,55 @@
+"""Progress of long work, on stderr: a line a step, or a bar where a person watches."""
+
+import shutil
+import sys
+
+from pyro_mcp.models import Progress
+
+_BAR_CELLS = 24
+
+
+class ProgressPrinter:
+    """Prints progress for as long as the block lasts.
+
+    Where stderr is a terminal, one line is written over and over and gone at the end; elsewhere each phase gives a
+    `[operation] phase=... environment=...` line of its own.
+    """
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._last = ""
+
+    def show(self, progress: Progress) -> None:
+        """Tell of one step."""
+        if self._on_terminal:
+            self._draw(progress)
+        else:
+            self._print(progress)
+
+    def clear(self) -> None:
+        """Take the bar away, so that other output starts on a clean line."""
+        if self._on_terminal and self._last:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._last = ""
+
+    def _print(self, progress: Progress) -> None:
+        line = f"[{progress.operation}] phase={progress.phase} environment={progress.environment}"
+        if progress.detail and progress.done is None:
+            line += f" detail={progress.detail!r}"
+        if line != self._last:
+            self._last = line
+            print(line, file=sys.stderr, flush=True)
+
+    def _draw(self, progress: Progress) -> None:
+        parts = [f"{progress.operation} {progress.environment}", progress.phase]
+        if progress.done is not None and progress.total:
+            share = min(1.0, progress.done / progress.total)
+            filled = round(share * _BAR_CELLS)
+            parts += [f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {share:4.0%}"]
+        if progress.detail:
+            parts.append(progress.detail)
+        self._last = "  ".join(parts)
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{self._last[:width]}\x1b[K")
+        sys.stderr.flush()

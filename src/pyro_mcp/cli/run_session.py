@@ -1,0 +1,110 @@
+"""A run as seen from a terminal: output to our own stdout and stderr, our input and signals to the command."""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from pyro_mcp.cli.progress import ProgressPrinter
+from pyro_mcp.errors import Interrupted, PyroError
+from pyro_mcp.events import OutputChunk
+from pyro_mcp.models import Progress, RunFinished, RunStarted
+from pyro_mcp.sdk import RunStream
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM)
+_ABANDON_AFTER = 3  # interrupts: a command that ignores two of them is given up
+_INPUT_BYTES = 64 * 1024
+
+
+class RunSession:
+    """Follows one run to its end. With `keep_output` the output is kept for `result` instead of being passed on."""
+
+    def __init__(self, run: RunStream, *, keep_output: bool) -> None:
+        self._run = run
+        self._kept: dict[str, bytearray] | None = (
+            {"stdout": bytearray(), "stderr": bytearray()} if keep_output else None
+        )
+        self._printer = ProgressPrinter()
+        self._started = False
+        self._interrupts = 0
+
+    def follow(self) -> RunFinished:
+        """Pass everything on until the run ends. Raises `PyroError`, and `Interrupted` when the user gives up."""
+        with self._signals_forwarded(), self._run:
+            for event in self._run:
+                if isinstance(event, OutputChunk):
+                    self._take_output(event)
+                elif isinstance(event, Progress):
+                    self._printer.show(event)
+                elif isinstance(event, RunStarted):
+                    self._begin_input()
+                elif isinstance(event, RunFinished):
+                    return event
+        raise AssertionError("a run's events end with its end or an error")
+
+    def result(self, finished: RunFinished) -> dict[str, object]:
+        """The whole run for `--json`; bytes that are not UTF-8 are shown as replacement characters."""
+        kept = self._kept or {}
+        output = {name: data.decode(errors="replace") for name, data in kept.items()}
+        return {**vars(finished), **output}
+
+    def _take_output(self, chunk: OutputChunk) -> None:
+        if self._kept is not None:
+            self._kept[chunk.stream] += chunk.data
+        else:
+            _write_all(sys.stdout.fileno() if chunk.stream == "stdout" else sys.stderr.fileno(), chunk.data)
+
+    def _begin_input(self) -> None:
+        self._printer.clear()
+        self._started = True
+        # A daemon thread: it may sit in a read that never returns, and must not keep the process alive.
+        threading.Thread(target=self._send_input, daemon=True).start()
+
+    def _send_input(self) -> None:
+        # The command may end before it has read its input; that is no error of the run.
+        with contextlib.suppress(PyroError, OSError):
+            self._run.send_input(_read_all(sys.stdin))
+
+    @contextlib.contextmanager
+    def _signals_forwarded(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._on_signal) for number in _FORWARDED}
+        try:
+            yield
+        finally:
+            self._printer.clear()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._interrupts += number == signal.SIGINT
+        if not self._started or self._interrupts >= _ABANDON_AFTER:
+            exit_code = 128 + number
+            raise Interrupted("interrupted", "interrupted before the command's end", exit_code=exit_code)
+        # Not from here: the main thread must go on reading, or command and daemon would wait for it.
+        threading.Thread(target=self._forward, args=(number,), daemon=True).start()
+
+    def _forward(self, number: int) -> None:
+        with contextlib.suppress(PyroError, OSError):
+            self._run.signal(number)
+
+
+def _read_all(stream: object) -> Iterator[bytes]:
+    if stream is None:
+        return
+    descriptor = sys.stdin.fileno()
+    while data := os.read(descriptor, _INPUT_BYTES):
+        yield data
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, also where somebody made the descriptor non-blocking. Raises `BrokenPipeError`."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])

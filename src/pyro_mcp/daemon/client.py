@@ -1,0 +1,223 @@
+"""A client's end of the local API: finds the daemon or starts it, asks, and iterates over events.
+
+Standard library only, and little of it: the command line's start-up stands on this.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyro_mcp import __version__, models
+from pyro_mcp.daemon.place import DaemonPlace
+from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, PyroError, WireError, from_wire
+from pyro_mcp.events import Event, OutputChunk, event_from_json
+from pyro_mcp.guest.frames import FrameDecoder, Output, Tag
+from pyro_mcp.models import DaemonHello
+
+if TYPE_CHECKING:
+    from pyro_mcp.config import Settings
+
+T = TypeVar("T")
+_START_SECONDS = 15.0
+_POLL_SECONDS = 0.02
+# What the daemon needs of the user's environment; the rest is not its business.
+_DAEMON_ENVIRONMENT = (
+    *("HOME", "PATH", "LANG", "TMPDIR", "USER"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE"),
+)
+_READ_BYTES = 256 * 1024
+_CONNECT_TRIES = 5
+
+
+@dataclass(frozen=True)
+class DaemonClient:
+    """Asks the daemon of these settings, and starts it where there is none."""
+
+    settings: "Settings"
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """One request with a JSON answer. Raises the `PyroError` that the daemon answers with."""
+        with contextlib.closing(self._connection()) as connection:
+            return _ask(connection, method, path, body)
+
+    def stream(self, path: str, body: object) -> Generator[Event | OutputChunk, None, None]:
+        """One request answered with events; closing the iterator cancels the request."""
+        with contextlib.closing(self._connection()) as connection:
+            with _broken_connections():
+                response = _send(connection, "POST", path, body)
+            _raise_for_status(response)
+            yield from _events(response)
+
+    def upload(self, path: str, parts: Iterable[bytes]) -> None:
+        """Send a body part by part, as the parts come."""
+        with contextlib.closing(self._connection()) as connection, _broken_connections():
+            headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
+            connection.request("POST", path, body=iter(parts), headers=headers, encode_chunked=True)
+            response = connection.getresponse()
+            _raise_for_status(response)
+            response.read()
+
+    def stop(self, wait_seconds: float = _START_SECONDS) -> bool:
+        """End the daemon if one runs and has nothing to do; True if there was one. Raises `Conflict` if it is busy."""
+        place = DaemonPlace(self.settings.home)
+        try:
+            connection = _over(place.connect())
+        except OSError:
+            return False
+        with contextlib.closing(connection):
+            _ask(connection, "POST", "/v1/shutdown", None)
+        _wait_until_unlocked(place, wait_seconds)
+        return True
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """A connection to a daemon of our version and settings that has answered on it once."""
+        place = DaemonPlace(self.settings.home)
+        place.prepare()
+        for _ in range(_CONNECT_TRIES):
+            connection = _connect_or_start(place, self.settings)
+            try:
+                hello = models.decode(DaemonHello, _ask(connection, "GET", "/v1/hello", None))
+            except DaemonFailed:
+                # It was ending as we came; the next one is ours to start.
+                connection.close()
+                continue
+            if (hello.version, hello.settings) == (__version__, self.settings.describe()):
+                return connection
+            connection.close()
+            self._replace(hello)
+        raise DaemonFailed("daemon_failed", "pyro's daemon does not stay up", f"see {place.log_path}")
+
+    def _replace(self, hello: DaemonHello) -> None:
+        """Have a daemon of another version or settings end, so that ours can start."""
+        try:
+            self.stop()
+        except Conflict as error:
+            raise Conflict(
+                "daemon_busy",
+                f"a daemon of pyro {hello.version} with other settings is at work in {self.settings.home}",
+                "wait for what it does, or use another PYRO_HOME",
+            ) from error
+
+
+def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.HTTPConnection:
+    """A connection to the daemon that runs, or to one that we start now; never two daemons for one place."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError, ConnectionError):
+            return _over(place.connect())
+        lock = _try_lock(place)
+        if lock is None:
+            # Another client is starting it, or an old one is ending: neither can be waited for but by looking again.
+            time.sleep(_POLL_SECONDS)
+            continue
+        try:
+            with place.listen() as listener:
+                _launch(place, settings, listener.fileno(), lock)
+        finally:
+            os.close(lock)
+    raise DaemonFailed("daemon_hung", "a daemon holds its lock but does not answer", f"see {place.log_path}")
+
+
+def _try_lock(place: DaemonPlace) -> int | None:
+    """The lock that a daemon holds for its life, or None while somebody holds it."""
+    fd = os.open(place.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _wait_until_unlocked(place: DaemonPlace, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while (lock := _try_lock(place)) is None:
+        if time.monotonic() > deadline:
+            raise DaemonFailed("daemon_hung", "the daemon was told to end but does not", f"see {place.log_path}")
+        time.sleep(_POLL_SECONDS)
+    os.close(lock)
+
+
+def _launch(place: DaemonPlace, settings: "Settings", listener_fd: int, lock_fd: int) -> None:
+    """Start a daemon on a socket that listens already; it need not be ready for us to send a request."""
+    from pyro_mcp.process import detach  # noqa: PLC0415  (starting a daemon is rare, and importing this is slow)
+
+    keep = {name: os.environ[name] for name in _DAEMON_ENVIRONMENT if name in os.environ}
+    log = place.open_log()
+    try:
+        argv = [sys.executable, "-P", "-m", "pyro_mcp.daemon.launch", str(listener_fd), str(lock_fd)]
+        code = detach(argv, env=keep | settings.to_environment(), pass_fds=(listener_fd, lock_fd), log=log)
+    finally:
+        os.close(log)
+    if code != 0:
+        raise DaemonFailed("daemon_failed", f"pyro's daemon did not start (exit code {code})", f"see {place.log_path}")
+
+
+def _over(connected: socket.socket) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("pyro")
+    connection.sock = connected
+    return connection
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> Any:
+    with _broken_connections():
+        response = _send(connection, method, path, body)
+        _raise_for_status(response)
+        return json.loads(response.read())
+
+
+def _send(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> http.client.HTTPResponse:
+    data = None if body is None else json.dumps(body).encode()
+    connection.request(method, path, body=data, headers={"Content-Type": "application/json"})
+    return connection.getresponse()
+
+
+def _raise_for_status(response: http.client.HTTPResponse) -> None:
+    if response.status == 200:
+        return
+    with _broken_connections():
+        text = response.read()
+    try:
+        wire = models.decode(WireError, json.loads(text))
+    except (ValueError, InvalidRequest):
+        raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {response.status}") from None
+    raise from_wire(wire)
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[Event | OutputChunk]:
+    """Events up to the end of the stream, which only the daemon's own last word may bring about."""
+    decoder = FrameDecoder()
+    while True:
+        with _broken_connections():
+            data = response.read1(_READ_BYTES)
+        if not data:
+            break
+        for item in decoder.feed(data):
+            if isinstance(item, Output):
+                yield OutputChunk("stdout" if item.tag is Tag.STDOUT else "stderr", item.data)
+            else:
+                yield event_from_json(item.content)
+    if decoder.inside_frame:
+        raise _daemon_gone()
+
+
+@contextlib.contextmanager
+def _broken_connections() -> Iterator[None]:
+    """Turn what the transport raises when the daemon goes away into our own error."""
+    try:
+        yield
+    except (http.client.HTTPException, ConnectionError, ValueError) as error:
+        raise _daemon_gone() from error
+
+
+def _daemon_gone() -> PyroError:
+    return DaemonFailed("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")

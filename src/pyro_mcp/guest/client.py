@@ -1,0 +1,167 @@
+"""Talking to the agent of one guest: commands, pings, power-off."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest.frames import FrameDecoder, Output, Tag, frame, message_frame
+from pyro_mcp.guest.messages import (
+    AgentMessage,
+    Exec,
+    Exited,
+    Failed,
+    HostMessage,
+    Ok,
+    Ping,
+    Pong,
+    Poweroff,
+    Signal,
+    Started,
+    from_json,
+    to_json,
+)
+from pyro_mcp.guest.mux import MuxSession, MuxStream, StreamReset
+from pyro_mcp.guest.preamble import AgentHello, handshake
+from pyro_mcp.guest.violation import ProtocolViolation
+
+_READ_LIMIT = 1 << 20  # bytes that wait between the channel and the multiplexer
+
+
+@dataclass(frozen=True)
+class GuestClient:
+    """A session with a guest's agent; every request runs on a stream of its own, many at once."""
+
+    session: MuxSession
+    hello: AgentHello
+
+    @asynccontextmanager
+    async def exec(self, request: Exec) -> "AsyncIterator[GuestCommand]":
+        """Start a command. Leaving the block before its end drops the stream, and the agent ends its process group."""
+        stream = self.session.open_stream()
+        try:
+            await stream.write(message_frame(to_json(request)))
+            yield GuestCommand(self, stream)
+        finally:
+            stream.reset()
+
+    async def ping(self) -> None:
+        """Ask for a sign of life. Raises `GuestFailed` when the guest does not give the right one."""
+        await self._ask(Ping(), Pong)
+
+    async def poweroff(self) -> None:
+        """Ask for an orderly end; returns when the agent has taken the request, before the machine is off."""
+        await self._ask(Poweroff(), Ok)
+
+    async def signal(self, pid: int, number: int) -> None:
+        """Send a signal to the process group of a command; nothing happens if it has ended."""
+        await self._ask(Signal(pid, number), Ok, but={"no_such_command"})
+
+    async def _ask(self, request: HostMessage, wanted: type[AgentMessage], but: Container[str] = frozenset()) -> None:
+        """One request with one answer: `wanted`, or a failure with one of the codes in `but`."""
+        stream = self.session.open_stream()
+        try:
+            await stream.write(message_frame(to_json(request)))
+            async for item in _frames(stream):
+                if isinstance(item, wanted) or (isinstance(item, Failed) and item.code in but):
+                    return
+                break
+            raise ProtocolViolation(f"no {wanted.__name__} in answer to a {type(request).__name__}")
+        finally:
+            stream.reset()
+
+
+class GuestCommand:
+    """A command in a guest, from its start to its end."""
+
+    def __init__(self, guest: GuestClient, stream: MuxStream) -> None:
+        self._guest = guest
+        self._stream = stream
+        self._pid: int | None = None
+        self._writing = asyncio.Lock()  # frames from several tasks must not mix
+
+    async def events(self) -> "AsyncIterator[Started | Output | Failed | Exited]":
+        """What happens: `Started`, output in the order in which it was written, and `Exited`; or `Failed` alone.
+
+        Raises `GuestFailed` when the guest goes away or breaks the protocol.
+        """
+        async for item in _frames(self._stream):
+            started = self._pid is not None
+            match item:
+                case Output() if started:
+                    if item.data:
+                        yield item
+                case Started() if not started:
+                    self._pid = item.pid
+                    yield item
+                case Exited() if started:
+                    yield item
+                    return
+                case Failed() if not started:
+                    yield item
+                    return
+                case _:
+                    raise ProtocolViolation(f"{type(item).__name__} where it cannot be")
+        raise StreamReset("it closed the stream before the command's end")
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Give the command input (at most 1 MiB at once); waits while the command does not read it."""
+        async with self._writing:
+            await self._stream.write(frame(Tag.STDIN, data))
+
+    async def close_stdin(self) -> None:
+        """Tell the command that its input has ended."""
+        async with self._writing:
+            await self._stream.write(frame(Tag.STDIN, b""))
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the command's process group, which must have started."""
+        if self._pid is None:
+            raise ValueError("the command has not started")
+        await self._guest.signal(self._pid, number)
+
+
+@asynccontextmanager
+async def connect(channel: socket.socket, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
+    """A session over a connected channel, which is closed at the end.
+
+    `timeout_seconds` limits the handshake: how long the guest may take to boot and answer. Raises `GuestFailed`.
+    """
+    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=_READ_LIMIT)
+    try:
+        hello = await _greet(reader, writer, timeout_seconds)
+        session = MuxSession(reader, writer)
+        serving = asyncio.create_task(session.serve())
+        try:
+            yield GuestClient(session, hello)
+        finally:
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+    finally:
+        # Not waiting for the close: what is still unsent is meant for a machine that nobody wants any more.
+        writer.transport.abort()
+
+
+async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_seconds: float) -> AgentHello:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await handshake(reader, writer)
+    except TimeoutError as error:
+        raise GuestFailed(
+            "guest_silent", f"the guest's agent did not answer within {timeout_seconds:g} s", "run `pyro doctor`"
+        ) from error
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise GuestFailed("guest_gone", "the guest ended before its agent answered", "run `pyro doctor`") from error
+
+
+async def _frames(stream: MuxStream) -> "AsyncIterator[Output | AgentMessage]":
+    decoder = FrameDecoder()
+    while data := await stream.read():
+        for item in decoder.feed(data):
+            yield item if isinstance(item, Output) else from_json(item.content)
+    if decoder.inside_frame:
+        raise ProtocolViolation("a stream that ends inside a frame")

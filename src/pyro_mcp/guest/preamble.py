@@ -1,0 +1,98 @@
+"""The handshake that opens a session with the guest's agent (protocol/README.md, "Session preamble").
+
+Bytes of an earlier, broken session may still arrive first, so each side looks for its packet by magic and nonce and
+drops everything before it.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import struct
+from dataclasses import dataclass
+
+from pyro_mcp import models
+from pyro_mcp.errors import GuestFailed, InvalidRequest
+from pyro_mcp.guest.violation import ProtocolViolation
+
+GENERATION = 1
+NONCE_BYTES = 16
+_MAGIC = b"PYRO"
+_MAX_PAYLOAD = 4096
+_LENGTH = struct.Struct(">I")
+_RESEND_SECONDS = 1.0
+# A hostile guest must not keep us reading for ever: more stale bytes than any buffer on the way can hold.
+_MAX_STALE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class AgentHello:
+    """What the agent says of itself: its protocol generation, its version and the guest kernel's boot id."""
+
+    generation: int
+    agent_version: str
+    boot_id: str
+
+
+def packet(kind: bytes, nonce: bytes, payload: dict[str, object]) -> bytes:
+    """One packet of the handshake."""
+    body = json.dumps(payload).encode()
+    return _MAGIC + kind + nonce + _LENGTH.pack(len(body)) + body
+
+
+async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AgentHello:
+    """Agree on a session; the next byte in either direction belongs to the multiplexer.
+
+    Set a time limit around this. Raises `GuestFailed` when the agent speaks another generation, and
+    `ProtocolViolation` or `ConnectionError` when it speaks rubbish or goes away.
+    """
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    say_hello = asyncio.create_task(_repeat_hello(writer, nonce))
+    try:
+        hello = _decode_hello(await _find(reader, b"R", nonce))
+    finally:
+        say_hello.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+            await say_hello
+    if hello.generation != GENERATION:
+        raise GuestFailed(
+            "guest_generation",
+            f"the guest's agent speaks protocol generation {hello.generation}, this pyro speaks {GENERATION}",
+            "use the runtime bundle that came with this pyro",
+        )
+    writer.write(packet(b"S", nonce, {}))
+    await writer.drain()
+    await _find(reader, b"A", nonce)
+    return hello
+
+
+async def _repeat_hello(writer: asyncio.StreamWriter, nonce: bytes) -> None:
+    while True:
+        writer.write(packet(b"H", nonce, {"generation": GENERATION}))
+        await writer.drain()
+        await asyncio.sleep(_RESEND_SECONDS)
+
+
+async def _find(reader: asyncio.StreamReader, kind: bytes, nonce: bytes) -> bytes:
+    """Read up to the packet of this kind and nonce and return its payload."""
+    wanted = _MAGIC + kind + nonce
+    window = bytearray(await reader.readexactly(len(wanted)))
+    dropped = 0
+    while window != wanted:
+        # Byte by byte is slow and rare: stale bytes come only after a broken session.
+        window += await reader.readexactly(1)
+        del window[0]
+        dropped += 1
+        if dropped > _MAX_STALE_BYTES:
+            raise ProtocolViolation("no handshake among the bytes that it sends")
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    if length > _MAX_PAYLOAD:
+        raise ProtocolViolation(f"handshake of {length} bytes")
+    return await reader.readexactly(length)
+
+
+def _decode_hello(payload: bytes) -> AgentHello:
+    try:
+        return models.decode(AgentHello, json.loads(payload))
+    except (ValueError, RecursionError, InvalidRequest) as error:
+        raise ProtocolViolation("malformed handshake") from error

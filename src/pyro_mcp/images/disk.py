@@ -1,0 +1,130 @@
+"""Blank disks: an empty ext4 file system made once per size, and independent copies of it for VMs.
+
+A blank disk of gigabytes has about a megabyte of data; everything else is a hole, in the copies too.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pyro_mcp.errors import HostUnfit, InvalidRequest
+from pyro_mcp.images import confine, locks
+from pyro_mcp.images.rootfs import missing_program, no_disk_space
+
+_MIB = 1024 * 1024
+# ext4 as mkfs.ext4 makes it below (journal and all) does not fit into less.
+MIN_DISK_BYTES = 16 * _MIB
+# From linux/fs.h, for x86 and arm: _IOW(0x94, 9, int).
+_FICLONE = 0x40049409
+# Names the way in which disks are made; a change of that makes new ones.
+_GENERATION = 1
+_MKFS = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
+
+
+async def open_blank(cache_dir: Path, size_bytes: int) -> int:
+    """A read-only descriptor of a blank ext4 disk of that size (a multiple of 1 MiB, 16 MiB or more), made if need be.
+
+    The caller closes it. Raises `InvalidRequest` for a size that cannot be, `HostUnfit` for a missing mkfs.ext4 or a
+    full disk.
+    """
+    if size_bytes < MIN_DISK_BYTES or size_bytes % _MIB:
+        raise InvalidRequest("bad_disk_size", f"a disk cannot have {size_bytes} bytes", "use whole MiB, 16 or more")
+    folder = cache_dir / "disks"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"blank-{_GENERATION}-{size_bytes // _MIB}.ext4"
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY)
+    async with locks.for_long(folder / "blank.lock", lambda: None):
+        if not path.exists():
+            await _make(path, size_bytes)
+    return os.open(path, os.O_RDONLY)
+
+
+async def clone(blank: int, folder: Path) -> int:
+    """An independent read-write copy of a disk as a file without a name in `folder`; gone when its last user is.
+
+    Returns its descriptor, which the caller closes and may pass on (/proc/self/fd/N). Shares blocks where the file
+    system can, else copies the data and leaves the holes. Raises `HostUnfit` when the disk is full.
+    """
+    return await asyncio.to_thread(_clone, blank, folder)
+
+
+async def _make(path: Path, size_bytes: int) -> None:
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.truncate(size_bytes)
+        environment = confine.environment()
+        if shutil.which(_MKFS[0], path=environment["PATH"]) is None:
+            raise missing_program("mkfs.ext4", "e2fsprogs")
+        ended = await confine.run(confine.Confinement(()), [*_MKFS, str(temporary)], env=environment)
+        if ended.exit_code != 0:
+            words = " ".join(ended.lines[-2:])
+            raise HostUnfit("disk_failed", f"mkfs.ext4 ended with code {ended.exit_code}: {words}", "pyro doctor")
+        fd = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.chmod(0o444)
+        temporary.rename(path)
+    except OSError as error:
+        raise _mapped(error, path.parent) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _clone(blank: int, folder: Path) -> int:
+    try:
+        # Made without a name where the file system can, else unlinked at once.
+        with tempfile.TemporaryFile(dir=folder, prefix="disk-", buffering=0) as file:
+            if not _share_blocks(blank, file.fileno()):
+                _copy_data(blank, file.fileno())
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise _mapped(error, folder) from None
+
+
+def _share_blocks(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def _copy_data(source: int, target: int) -> None:
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # only a hole is left
+            raise
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        _copy_range(source, target, start, end)
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    os.lseek(target, start, os.SEEK_SET)
+    while start < end:
+        copied = os.sendfile(target, source, start, end - start)
+        if copied == 0:
+            raise OSError(errno.EIO, "the blank disk ended early")
+        start += copied
+
+
+def _mapped(error: OSError, folder: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_disk_space(f"the disk of {folder} is full")
+    return error

@@ -1,0 +1,65 @@
+"""Removes what nothing uses: images that no environment stands for, and what dead processes left.
+
+An installed environment is never removed, and no image that a VM has open.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyro_mcp.images import locks, staging
+from pyro_mcp.images.confine import remove_tree
+from pyro_mcp.images.store import IMAGE_FILE, Store, disk_usage, references
+from pyro_mcp.models import PruneReport
+
+
+async def prune(store: Store, *, dry_run: bool = False) -> PruneReport:
+    """Remove it, or with `dry_run` only say what would be removed; `freed_bytes` counts disk blocks."""
+    store.prepare()
+    with staging.stale_folders(store) as stale:
+        removed = [f"unfinished {each.folder.name}" for each in stale]
+        freed = sum(disk_usage(each.folder) for each in stale)
+        if not dry_run:
+            for each in stale:
+                await remove_tree(each.folder)
+    images, image_bytes = _unreferenced(store) if dry_run else await remove_unreferenced(store)
+    return PruneReport((*removed, *images), freed + image_bytes, dry_run)
+
+
+async def remove_unreferenced(store: Store) -> tuple[tuple[str, ...], int]:
+    """Remove images that no environment stands for and nobody has open; returns their names and bytes on disk."""
+    async with staging.folder_for(store, "prune") as folder:
+        with _idle_images(store) as images:
+            found = _count(images)
+            for image in images:
+                image.rename(folder / image.name)
+    return found
+
+
+def _unreferenced(store: Store) -> tuple[tuple[str, ...], int]:
+    with _idle_images(store) as images:
+        return _count(images)
+
+
+def _count(images: tuple[Path, ...]) -> tuple[tuple[str, ...], int]:
+    return tuple(f"image {image.name}" for image in images), sum(disk_usage(image) for image in images)
+
+
+@contextlib.contextmanager
+def _idle_images(store: Store) -> Iterator[tuple[Path, ...]]:
+    """The images to remove; under the store's lock, so that nobody can open one of them meanwhile."""
+    with store.lock():
+        wanted = {store.image_folder(each.digest) for each in references(store)}
+        yield tuple(each for each in sorted(store.images.iterdir()) if each not in wanted and _is_idle(each))
+
+
+def _is_idle(folder: Path) -> bool:
+    try:
+        fd = os.open(folder / IMAGE_FILE, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    try:
+        return locks.try_lock(fd)
+    finally:
+        os.close(fd)

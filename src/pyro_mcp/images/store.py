@@ -1,0 +1,286 @@
+"""What is installed, and how a VM gets hold of it.
+
+    CACHE/environments/NAME.json             which image an environment's name stands for
+    CACHE/images/sha256-DIGEST/rootfs.sqfs   the image, named after its content
+                              /manifest.json what is in it
+                              /verified.json the stamp with which its digest was last found right
+    CACHE/staging/NAME-RANDOM/               a build under way, locked by the process that does it
+    CACHE/disks/                             blank disks, see `disk`
+    CACHE/locks/                             one lock per environment's pull, one for everything short
+
+Lock order: an environment's pull lock, then the short lock. Under the short lock, names and folders are changed by
+rename only; images are read under a shared lock of their own, so pruning leaves those in use alone.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pyro_mcp import digests, models
+from pyro_mcp.errors import HostUnfit, InvalidRequest, NotFound, SourceFailed
+from pyro_mcp.images import catalog, locks
+from pyro_mcp.images.confine import remove_tree
+from pyro_mcp.models import EnvironmentInfo
+
+IMAGE_FILE = "rootfs.sqfs"
+MANIFEST_FILE = "manifest.json"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder that environments are kept in."""
+
+    cache_dir: Path
+
+    @property
+    def images(self) -> Path:
+        return self.cache_dir / "images"
+
+    @property
+    def environments(self) -> Path:
+        return self.cache_dir / "environments"
+
+    @property
+    def staging(self) -> Path:
+        return self.cache_dir / "staging"
+
+    @property
+    def locks(self) -> Path:
+        return self.cache_dir / "locks"
+
+    def image_folder(self, digest: str) -> Path:
+        return self.images / f"sha256-{digest}"
+
+    def reference_file(self, name: str) -> Path:
+        return self.environments / f"{file_name(name)}.json"
+
+    def pull_lock(self, name: str) -> Path:
+        return self.locks / f"pull-{file_name(name)}.lock"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The short lock, around every change of names and folders and every look that must see them as one."""
+        with locks.briefly(self.locks / "store.lock"):
+            yield
+
+    def prepare(self) -> None:
+        """Make the folders. Raises `HostUnfit` when they cannot be made or written."""
+        folders = (self.images, self.environments, self.staging, self.locks)
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.cache_dir, error.strerror) from None
+        if not all(os.access(folder, os.W_OK | os.X_OK) for folder in folders):
+            raise _unwritable(self.cache_dir, "permission denied")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an environment's name stands for. `build_id` is new with every pull, `requested` is the source's request."""
+
+    name: str
+    digest: str
+    build_id: str
+    requested: str
+    installed_at: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an image is; `contents` are its packages as lines of "name version", `origin` is where they came from."""
+
+    digest: str
+    image_bytes: int
+    origin: str
+    contents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An image that was found whole, open for reading and locked against removal.
+
+    The lock lives as long as any copy of `fd` is open, a VMM's too, so it outlives the process that opened the image.
+    """
+
+    environment: str
+    digest: str
+    fd: int
+    size_bytes: int
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> "OpenImage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def file_name(name: str) -> str:
+    """An environment's name as part of a file's name; different names stay different."""
+    return name.replace("%", "%25").replace("/", "%2f").replace(":", "%3a")
+
+
+def reference(store: Store, name: str) -> Reference | None:
+    """What the name stands for, or None if nothing is installed or what is written there makes no sense."""
+    return _read(store.reference_file(name), Reference)
+
+
+def references(store: Store) -> tuple[Reference, ...]:
+    """All names that stand for something, also those of another version's catalog."""
+    found = (_read(file, Reference) for file in sorted(store.environments.glob("*.json")))
+    return tuple(each for each in found if each is not None)
+
+
+def manifest(store: Store, digest: str) -> Manifest | None:
+    """What an image is, or None if it is not there."""
+    return _read(store.image_folder(digest) / MANIFEST_FILE, Manifest)
+
+
+def list_environments(store: Store) -> tuple[EnvironmentInfo, ...]:
+    """The whole catalog, with what is installed of it; without the packages inside."""
+    return tuple(_info(store, environment, with_contents=False) for environment in catalog.CATALOG)
+
+
+def inspect(store: Store, name: str) -> EnvironmentInfo:
+    """One environment with the packages inside. Raises `NotFound` for a name that is not in the catalog."""
+    return _info(store, catalog.lookup(name), with_contents=True)
+
+
+async def open_verified(store: Store, name: str) -> OpenImage:
+    """Open an installed environment's image, checked against its digest.
+
+    Raises `NotFound` (`unknown_environment` or `environment_not_installed`), and `SourceFailed` (`image_corrupt`) for
+    an image that is not what was installed; that one is removed, so that the next pull installs it anew.
+    """
+    environment = catalog.lookup(name)
+    installed, image = await asyncio.to_thread(_open_locked, store, environment.name)
+    try:
+        whole = await asyncio.to_thread(_is_whole, store, image)
+        if not whole:
+            await _discard(store, installed)
+            raise SourceFailed(
+                "image_corrupt",
+                f"the installed image of {name} is damaged and was removed",
+                f"install it again: pyro env pull {name}",
+            )
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a dataclass as a file that is there whole or not at all, also after a power failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w") as file:
+            json.dump(models.encode(value), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power failure."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes that a file, or a folder with all in it, takes on disk; what cannot be read counts as nothing."""
+    try:
+        total = path.lstat().st_blocks * 512
+    except OSError:
+        return 0
+    if path.is_dir() and not path.is_symlink():
+        for folder, _, files in os.walk(path):
+            names = files if folder == str(path) else [*files, "."]
+            total += sum(_blocks(os.path.join(folder, file)) for file in names)
+    return total
+
+
+def _blocks(path: str) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return models.decode(kind, json.loads(path.read_text()))
+    except (OSError, ValueError, InvalidRequest):
+        return None
+
+
+def _info(store: Store, environment: catalog.Environment, *, with_contents: bool) -> EnvironmentInfo:
+    about = EnvironmentInfo(environment.name, environment.description, False, environment.packages)
+    installed = reference(store, environment.name)
+    made = manifest(store, installed.digest) if installed else None
+    if installed is None or made is None:
+        return about
+    details = {
+        "installed": True,
+        "digest": made.digest,
+        "size_bytes": disk_usage(store.image_folder(made.digest)),
+        "source": made.origin,
+        "installed_at": installed.installed_at,
+        "contents": made.contents if with_contents else (),
+    }
+    return EnvironmentInfo(**{**asdict(about), **details})
+
+
+def _open_locked(store: Store, name: str) -> tuple[Reference, OpenImage]:
+    if store.locks.is_dir():
+        with store.lock():
+            installed = reference(store, name)
+            if installed is not None and (image := _open_image(store, installed)) is not None:
+                return installed, image
+    raise NotFound("environment_not_installed", f"{name} is not installed", f"pyro env pull {name}")
+
+
+def _open_image(store: Store, installed: Reference) -> OpenImage | None:
+    try:
+        fd = os.open(store.image_folder(installed.digest) / IMAGE_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    # Only prune takes the other kind of lock, under the store's lock, which we hold.
+    locks.try_lock(fd, shared=True)
+    return OpenImage(installed.name, installed.digest, fd, os.fstat(fd).st_size)
+
+
+def _is_whole(store: Store, image: OpenImage) -> bool:
+    memory = store.image_folder(image.digest) / "verified.json"
+    return digests.matches(Path(f"/proc/self/fd/{image.fd}"), image.digest, memory)
+
+
+async def _discard(store: Store, installed: Reference) -> None:
+    """Take a damaged image out of the store, unless a new one has taken its place meanwhile."""
+    aside = store.staging / f"damaged-{installed.build_id}"
+    with store.lock():
+        if reference(store, installed.name) != installed:
+            return
+        store.reference_file(installed.name).unlink()
+        store.image_folder(installed.digest).rename(aside)
+    await remove_tree(aside)
+
+
+def _unwritable(folder: Path, why: str | None) -> HostUnfit:
+    return HostUnfit(
+        "cache_unwritable", f"{folder} cannot be written: {why}", "set PYRO_CACHE_DIR to a folder that can be written"
+    )

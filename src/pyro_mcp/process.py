@@ -1,0 +1,253 @@
+"""The one place that starts processes.
+
+Every process started here has an owner that sees its end: `run` waits for it, `spawn` hands back a `Process` whose
+owner must `stop` it. A process dies with the thread that started it (PR_SET_PDEATHSIG) unless it is to be detached.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
+STOP_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a process ended: its exit code (negative: the signal that killed it) and the ends of its output."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Process:
+    """A running process, watched through a pidfd.
+
+    asyncio's own `wait()` also waits for the pipes' end, and a grandchild that inherited a pipe then makes a dead
+    process look alive; a pidfd tells of the process alone.
+    """
+
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+        self.pid = popen.pid
+        self._pidfd = os.pidfd_open(popen.pid)
+        self._ended: asyncio.Future[int] | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code (negative: a signal), or None while the process runs."""
+        return self._popen.poll()
+
+    async def wait(self) -> int:
+        """Wait for the end and return the exit code; safe to cancel and to call from several tasks."""
+        if self._ended is None:
+            loop = asyncio.get_running_loop()
+            self._ended = loop.create_future()
+            loop.add_reader(self._pidfd, self._on_end, loop)
+        return await asyncio.shield(self._ended)
+
+    def _on_end(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._pidfd)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(self._popen.wait())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone; nothing happens if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> int:
+        """End it: SIGTERM, a bounded wait, SIGKILL; always reaped when this returns."""
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self.wait()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+        return await self.close()
+
+    async def close(self) -> int:
+        """Wait for the end of a process that is ending, reap it and drop the pidfd."""
+        exit_code = await self.wait()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        return exit_code
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Iterable[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    limits: Mapping[int, int] | None = None,
+) -> Process:
+    """Start a process in a session of its own that is killed when the thread that called this ends.
+
+    `env` is the whole environment of the process (None: ours); `limits` maps RLIMIT_... numbers to values. Raises
+    `FileNotFoundError` or `PermissionError` when the program cannot be started.
+    """
+    popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
+        list(argv),
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        pass_fds=tuple(pass_fds),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=_ChildSetup(os.getpid(), limits or {}),  # noqa: PLW1509  (it only makes system calls)
+    )
+    return Process(popen)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Iterable[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    keep_bytes: int = 64 * 1024,
+) -> Completed:
+    """Run a process to its end and return its exit code with the last `keep_bytes` of each output.
+
+    Cancelling this stops the process first. No time limit of its own: use `asyncio.timeout`.
+    """
+    out, out_writer = os.pipe()
+    err, err_writer = os.pipe()
+    try:
+        process = spawn(argv, env=env, cwd=cwd, pass_fds=pass_fds, stdin=stdin, stdout=out_writer, stderr=err_writer)
+    except BaseException:
+        os.close(out)
+        os.close(err)
+        raise
+    finally:
+        os.close(out_writer)
+        os.close(err_writer)
+    tails = [Tail(out, keep_bytes), Tail(err, keep_bytes)]
+    try:
+        exit_code = await process.wait()
+    finally:
+        await asyncio.shield(process.stop())
+        stdout, stderr = (tail.finish() for tail in tails)
+    return Completed(tuple(argv), exit_code, stdout, stderr)
+
+
+def detach(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Iterable[int], log: int) -> int:
+    """Start a process that outlives us, outside our process tree, and return the exit code of its launcher.
+
+    The program started must fork away by itself (see `daemon.launch`): chat hosts signal every descendant that they
+    find, and an orphan of an ended launcher is none.
+    """
+    popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
+        list(argv),
+        env=dict(env),
+        cwd="/",
+        pass_fds=tuple(pass_fds),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    return popen.wait()
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since the host's boot, or None if there is none.
+
+    Together with the pid it names a process for good: pids are used again. Source: proc_pid_stat(5), field 22.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name stands in brackets and may hold anything; fields are counted from the last bracket.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def wait_for_end(pid: int, timeout_seconds: float) -> bool:
+    """Wait until a process that need not be ours has ended; False if it still runs after the time given."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        deadline = time.monotonic() + timeout_seconds
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    finally:
+        os.close(pidfd)
+
+
+class Tail:
+    """Reads a pipe as data comes and keeps the last bytes of it; owns the descriptor."""
+
+    def __init__(self, fd: int, keep_bytes: int) -> None:
+        self._fd = fd
+        self._keep = keep_bytes
+        self._data = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self.closed = asyncio.Event()  # set when nobody holds the other end any more
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    @property
+    def data(self) -> bytes:
+        """The last bytes that came."""
+        return bytes(self._data)
+
+    def finish(self) -> bytes:
+        """Take what an ended process left in the pipe, without waiting for others that hold it open, and close it."""
+        while self._read():
+            pass
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        return self.data
+
+    def _read(self) -> bool:
+        try:
+            chunk = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._loop.remove_reader(self._fd)
+            self.closed.set()
+            return False
+        self._data += chunk
+        del self._data[: -self._keep]
+        return True
+
+
+class _ChildSetup:
+    """Runs in the child between fork and exec: sets limits and asks to be killed when the parent goes."""
+
+    def __init__(self, parent: int, limits: Mapping[int, int]) -> None:
+        self._parent = parent
+        self._limits = limits
+
+    def __call__(self) -> None:
+        for number, value in self._limits.items():
+            resource.setrlimit(number, (value, value))
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # The parent may have died before the call above; then nobody would ever kill us.
+        if os.getppid() != self._parent:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,61 @@
+"""What every VMM driver takes and gives back.
+
+A driver only starts and stops a machine and hands back a byte channel to its agent. It knows nothing of commands or
+files: those go through the guest client, so that every driver shares them.
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pyro_mcp.process import Process
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """A machine to start. The descriptors stay the caller's and must be open until the machine has started.
+
+    `image_fd` is the environment's squashfs, open for reading alone; `disk_fd` the machine's own ext4 disk, open for
+    reading and writing. `mem_mib` is the guest's memory in MiB.
+    """
+
+    kernel: Path
+    initramfs: Path
+    modules: Path
+    image_fd: int
+    disk_fd: int
+    vcpu_count: int
+    mem_mib: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A started machine: its VMM's process and the host's end of the channel to its agent.
+
+    The agent may not listen yet: the guest is still booting. `console` returns the end of what the VMM and the guest's
+    console printed so far.
+    """
+
+    vmm: str
+    process: Process
+    channel: socket.socket
+    console: Callable[[], str]
+
+
+class Driver(Protocol):
+    """A way to run machines."""
+
+    @property
+    def name(self) -> str:
+        """What the VMM is called in results."""
+        ...
+
+    def boot(self, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+        """Start a machine that is stopped, with nothing of it left, when the block ends however it ends.
+
+        Raises `HostUnfit` when this host cannot run the VMM.
+        """
+        ...

@@ -1,0 +1,104 @@
+"""From an environment to a guest that answers."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest import client
+from pyro_mcp.images import disk
+from pyro_mcp.images.store import OpenImage
+from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
+from pyro_mcp.workspace.host import Host
+
+_READY_SECONDS = 20.0
+# The second attempt prints the guest's console, which is slower, and decides.
+_LAST_READY_SECONDS = 60.0
+_CONSOLE_LINES = 12
+DISK_MIB = 2048
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest that answers. `boot_ms` is what it took, a failed first attempt included."""
+
+    vmm: str
+    client: client.GuestClient
+    boot_ms: int
+
+
+@asynccontextmanager
+async def boot_guest(host: Host, image: OpenImage, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[Guest]:
+    """Boot a machine with a fresh disk of its own; it is gone, disk and all, when the block ends.
+
+    A boot that hangs is tried once more, this time with the guest's console kept for the error message. Raises
+    `GuestFailed` when that fails too.
+    """
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        attempt = _Attempt(host, image, vcpu_count, mem_mib)
+        try:
+            machine, guest = await attempt.enter(stack, host.driver, _READY_SECONDS)
+        except GuestFailed:
+            verbose = replace(host.driver, console=True)
+            machine, guest = await attempt.enter(stack, verbose, _LAST_READY_SECONDS)
+        yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    host: Host
+    image: OpenImage
+    vcpu_count: int
+    mem_mib: int
+
+    async def enter(
+        self, stack: AsyncExitStack, driver: Driver, ready_seconds: float
+    ) -> tuple[Machine, client.GuestClient]:
+        """Boot once; whatever it needs is closed by `stack`, or before this raises."""
+        async with AsyncExitStack() as attempt:
+            disk_fd = await _fresh_disk(self.host.images.cache_dir)
+            attempt.callback(os.close, disk_fd)
+            async with self.host.boot_slots:
+                machine = await attempt.enter_async_context(driver.boot(self._spec(disk_fd)))
+                try:
+                    guest = await attempt.enter_async_context(
+                        client.connect(machine.channel, timeout_seconds=ready_seconds)
+                    )
+                except GuestFailed as error:
+                    raise _explained(error, machine.console()) from error
+            stack.push_async_exit(attempt.pop_all().__aexit__)
+        return machine, guest
+
+    def _spec(self, disk_fd: int) -> MachineSpec:
+        bundle = self.host.bundle
+        return MachineSpec(
+            kernel=Path(bundle.kernel),
+            initramfs=Path(bundle.initramfs),
+            modules=Path(bundle.modules),
+            image_fd=self.image.fd,
+            disk_fd=disk_fd,
+            vcpu_count=self.vcpu_count,
+            mem_mib=self.mem_mib,
+        )
+
+
+async def _fresh_disk(cache_dir: Path) -> int:
+    """A blank disk that has no name and is gone with its last user."""
+    blank = await disk.open_blank(cache_dir, DISK_MIB << 20)
+    try:
+        return await disk.clone(blank, cache_dir / "disks")
+    finally:
+        os.close(blank)
+
+
+def _explained(error: GuestFailed, console: str) -> GuestFailed:
+    """The same error with the last that the guest's console or the VMM said."""
+    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
+    if not lines:
+        return error
+    said = "\n".join(f"  | {line}" for line in lines[-_CONSOLE_LINES:])
+    return GuestFailed(error.code, f"{error.message}; the machine's last words:\n{said}", error.hint)

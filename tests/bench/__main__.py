@@ -1,0 +1,52 @@
+"""`make bench`: how pyro compares with the bare thing below it, measured side by side in one run.
+
+Every figure is a ratio of interleaved measurements, because machines differ and drift; the bound beside it is what the
+product promises. A ratio above its bound makes the run end with exit code 1.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from pyro_mcp.config import Settings
+from pyro_mcp.images import store
+from pyro_mcp.images.store import Store
+from pyro_mcp.runtime.bundle import find_bundle
+from pyro_mcp.sdk import Pyro
+from pyro_mcp.vmm import confine
+from pyro_mcp.workspace.boot import boot_guest
+from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
+from tests.bench import boot, live, startup
+from tests.bench.bare import BareMachine, bare_machine
+from tests.bench.report import Ratio, print_table
+
+
+async def main() -> int:
+    settings = Settings.from_environment()
+    images, bundle = Store(settings.cache_dir), find_bundle(settings)
+    if not store.inspect(images, "debian:12").installed:
+        await asyncio.to_thread(Pyro(settings).pull_environment, "debian:12")
+    with tempfile.TemporaryDirectory() as folder:
+        async with bare_machine(bundle, images, Path(folder)) as bare:
+            ratios = [startup.version_against_bare_python(), boot.run_against_bare_boot(bare)]
+            ratios.append(await _exec_ratio(settings, bare))
+            flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
+            ratios.append(flood)
+    print_table(ratios)
+    print(memory)
+    return 0 if all(ratio.holds for ratio in ratios) else 1
+
+
+async def _exec_ratio(settings: Settings, bare: BareMachine) -> Ratio:
+    confined = await confine.why_unconfinable() is None
+    driver = choose_driver(settings, confined=confined)
+    images = Store(settings.cache_dir)
+    host = Host(images, find_bundle(settings), driver, default_boot_slots())
+    with await store.open_verified(images, "debian:12") as image:
+        async with boot_guest(host, image, vcpu_count=1, mem_mib=1024) as guest:
+            return await live.exec_round_trip(guest, bare)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
