@@ -28,7 +28,7 @@ agent: setup ## Build the guest agent, one static binary
 .PHONY: runtime
 runtime: agent ## Assemble the runtime bundle: kernel, modules, initramfs, Firecracker, jailer
 	@$(VENV)/python -m pyro_mcp.runtime.build --agent $(AGENT) --output $(BUNDLE) \
-	    $(if $(FIRECRACKER),--firecracker $(FIRECRACKER)) $(if $(JAILER),--jailer $(JAILER))
+	    $(if $(REFRESH),--refresh) $(if $(FIRECRACKER),--firecracker $(FIRECRACKER)) $(if $(JAILER),--jailer $(JAILER))
 
 .PHONY: check
 check: runtime ## Lint, types and every test, real guests included

@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# The bundled programs are static and need no C library at all; "linux_x86_64" alone would be refused by package indexes.
+# The bundled programs are static and need no C library, but package indexes refuse a plain "linux_x86_64".
 _TAG = "py3-none-manylinux_2_17_x86_64"
 
 

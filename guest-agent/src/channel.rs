@@ -29,6 +29,10 @@ impl Channel {
         Ok(Self { file: socket.into(), reconnects: false })
     }
 
+    pub fn into_file(self) -> fs::File {
+        self.file
+    }
+
     pub fn reconnects(&self) -> bool {
         self.reconnects
     }

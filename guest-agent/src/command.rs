@@ -105,6 +105,7 @@ impl Command {
         match read(&self.status, &mut report) {
             // Five bytes are written to a pipe whole or not at all.
             Ok(REPORT_LEN) => self.start = Start::Failed(self.attempt.explain(report)),
+            // The end without a report: the program runs, or something killed the child on its way there.
             Ok(_) => self.start = Start::Done,
             // Nothing yet.
             Err(_) => {}

@@ -67,6 +67,12 @@ impl Commands {
         self.entries.get_mut(&number).map(|entry| &mut entry.command)
     }
 
+    /// Signals the group of the command that runs as `pid`; false if there is none whose outcome is wanted.
+    pub fn signal(&self, pid: i32, signal: i32) -> bool {
+        let wanted = |entry: &&Entry| !entry.abandoned && entry.command.pid() == pid && !entry.command.has_exited();
+        self.entries.values().find(wanted).map(|entry| entry.command.kill(signal)).is_some()
+    }
+
     pub fn ready(&mut self, number: u64, end: End) {
         if let Some(command) = self.get(number) {
             command.ready(end);

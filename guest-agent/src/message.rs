@@ -12,7 +12,7 @@ pub enum HostMessage {
     // Braces, because unknown fields of a variant without them would be let through.
     Ping {},
     Poweroff {},
-    Signal { signal: i32 },
+    Signal { pid: i32, signal: i32 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ pub enum ErrorCode {
     NotFound,
     NotExecutable,
     BadCwd,
+    NoSuchCommand,
     Internal,
 }
 
@@ -65,7 +66,7 @@ impl HostMessage {
         let message: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         match &message {
             Self::Exec(exec) => exec.check()?,
-            Self::Signal { signal } if !(1..=64).contains(signal) => {
+            Self::Signal { signal, .. } if !(1..=64).contains(signal) => {
                 return Err(format!("there is no signal {signal}"))
             }
             _ => {}

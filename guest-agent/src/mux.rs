@@ -277,6 +277,11 @@ impl Mux {
         self.send_control(GO_AWAY, 0, 0, PROTOCOL_ERROR);
     }
 
+    /// Bytes of control frames that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.control.len()
+    }
+
     pub fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control
     }

@@ -85,8 +85,8 @@ impl Session {
     }
 
     /// Whether so much waits to be sent that it is better not to read on.
-    pub fn is_congested(&mut self) -> bool {
-        self.mux.control().len() > MAX_CONTROL
+    pub fn is_congested(&self) -> bool {
+        self.mux.waiting() > MAX_CONTROL
     }
 
     /// Takes what came from the host.
@@ -155,8 +155,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether there is anything to send if there were room for it; a command is asked by reading from it.
-    pub fn fill(&mut self, outgoing: &mut Outgoing, commands: &mut Commands) {
+    /// Puts what is to be sent into the outgoing buffer. Returns whether that is full.
+    pub fn fill(&mut self, outgoing: &mut Outgoing, commands: &mut Commands) -> bool {
         let control = self.mux.control();
         let sent = outgoing.push(control);
         control.drain(..sent);
@@ -168,6 +168,7 @@ impl Session {
                 self.served = *id;
             }
         }
+        outgoing.room() < MIN_ROOM
     }
 
     /// Brings a stream up to date with its command.
@@ -298,13 +299,7 @@ fn take_message(exchange: &mut Exchange, json: &[u8], commands: &mut Commands) -
             exchange.conclude(&AgentMessage::Ok {});
             return true;
         }
-        (HostMessage::Signal { signal }, State::Executing(number)) => {
-            if let Some(command) = commands.get(*number) {
-                command.kill(signal);
-            }
-        }
-        // What was on its way when the command ended.
-        (HostMessage::Signal { .. }, State::Closing) => {}
+        (HostMessage::Signal { pid, signal }, State::AwaitingRequest) => pass_signal(exchange, pid, signal, commands),
         _ => refuse(exchange, "a message that has no place here", commands),
     }
     false
@@ -314,6 +309,15 @@ fn execute(exchange: &mut Exchange, exec: &Exec, commands: &mut Commands) {
     match commands.start(exec) {
         Ok(number) => exchange.state = State::Executing(number),
         Err(error) => exchange.fail(error),
+    }
+}
+
+fn pass_signal(exchange: &mut Exchange, pid: i32, signal: i32, commands: &Commands) {
+    if commands.signal(pid, signal) {
+        exchange.conclude(&AgentMessage::Ok {});
+    } else {
+        let message = format!("no command of this session runs as process {pid}");
+        exchange.fail(StartError { code: ErrorCode::NoSuchCommand, message });
     }
 }
 

@@ -5,11 +5,12 @@ The names below are the public interface for programs; `pyro` and the MCP server
 
 from typing import TYPE_CHECKING
 
+from pyro_mcp.version import __version__
+
 if TYPE_CHECKING:
     from pyro_mcp.errors import PyroError as PyroError
     from pyro_mcp.sdk import Pyro as Pyro
 
-__version__ = "0.1.0"
 __all__ = ["Pyro", "PyroError", "__version__"]
 
 _HOMES = {"Pyro": "pyro_mcp.sdk", "PyroError": "pyro_mcp.errors"}

@@ -104,10 +104,12 @@ async def _apt(*argv: str) -> str:
             "no_apt", f"there is no {argv[0]} on this machine", "Debian packages are fetched through apt: use Debian 12"
         ) from None
     if done.exit_code != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        # The first error is the cause, and those after it follow from it.
+        lines = done.stderr.decode(errors="replace").splitlines()
+        cause = next((line for line in lines if line.startswith("E: ")), "it did not say why")
         raise SourceFailed(
             "apt_failed",
-            f"{argv[0]} ended with code {done.exit_code}: {lines[-1] if lines else 'it said nothing'}",
+            f"{argv[0]} ended with code {done.exit_code}: {cause}",
             "apt-get update, run by hand, shows the whole story",
         )
     return done.stdout.decode(errors="replace")

@@ -54,7 +54,7 @@ class Settings:
 
     def describe(self) -> str:
         """One line that is equal for equal settings; client and daemon compare it."""
-        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+        return " ".join(f"{name}={str(value)!r}" for name, value in asdict(self).items())
 
 
 def _folder(env: "Mapping[str, str]", name: str, xdg_name: str, fallback: str) -> Path:
@@ -78,7 +78,13 @@ def _absolute(name: str, value: str) -> Path:
             "bad_setting", f"{name}={value!r} is not an absolute path", f"set {name} to an absolute path"
         )
     path = Path(value)
-    if path.exists() and not path.is_dir():
+    try:
+        usable = path.is_dir() or not path.exists()
+    except OSError as error:  # too long, or in a folder that we may not enter
+        raise InvalidRequest(
+            "bad_setting", f"{name}={value[:200]!r} cannot be used: {error.strerror}", f"set {name} to another folder"
+        ) from None
+    if not usable:
         raise InvalidRequest("bad_setting", f"{name}={value!r} is not a folder", f"set {name} to a folder")
     return path
 

@@ -5,6 +5,7 @@ are those it had when it was last hashed has not been written since (the kernel 
 digest still holds; anything else is hashed again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -67,4 +68,5 @@ def _remember(memory: Path, digest: str, stamp: FileStamp) -> None:
         temporary.replace(memory)
     except OSError:
         # A read-only or full disk costs a hash next time, nothing else.
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -48,7 +48,9 @@ class PyroError(Exception):
             self.exit_code = exit_code
 
     def to_wire(self) -> WireError:
-        return WireError(type(self).__name__, self.code, self.message, self.hint, self.exit_code)
+        """This error for another process; one that a lower module refines travels as the class that it refines."""
+        kind = next(base.__name__ for base in type(self).__mro__ if base in _KINDS.values())
+        return WireError(kind, self.code, self.message, self.hint, self.exit_code)
 
 
 class InvalidRequest(PyroError):

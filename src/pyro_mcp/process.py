@@ -7,6 +7,7 @@ owner must `stop` it. A process dies with the thread that started it (PR_SET_PDE
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import select
@@ -65,6 +66,8 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process alone; nothing happens if it has ended."""
+        if self._pidfd < 0:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
@@ -217,24 +220,25 @@ class Tail:
 
     def finish(self) -> bytes:
         """Take what an ended process left in the pipe, without waiting for others that hold it open, and close it."""
-        while self._read():
-            pass
+        # No more than a pipe holds: somebody else may go on writing for ever.
+        left = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (count := self._read()):
+            left -= count
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         return self.data
 
-    def _read(self) -> bool:
+    def _read(self) -> int:
         try:
             chunk = os.read(self._fd, 65536)
         except BlockingIOError:
-            return False
+            return 0
         if not chunk:
             self._loop.remove_reader(self._fd)
             self.closed.set()
-            return False
         self._data += chunk
-        del self._data[: -self._keep]
-        return True
+        del self._data[: max(0, len(self._data) - self._keep)]
+        return len(chunk)
 
 
 class _ChildSetup:

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pyro_mcp import __version__
+from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
     import argparse

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pyro_mcp import __version__, models
+from pyro_mcp import models
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.streaming import Emit, EventStream
@@ -34,6 +34,7 @@ from pyro_mcp.images import prune, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest, SignalRequest
 from pyro_mcp.runtime.bundle import find_bundle
+from pyro_mcp.version import __version__
 from pyro_mcp.workspace import environments
 from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
 from pyro_mcp.workspace.throwaway import RunControl, run_in_vm
@@ -66,8 +67,8 @@ def create_app(daemon: Daemon) -> ASGIApp:
             Route("/v1/runs/{id}/signal", handlers.signal, methods=["POST"]),
             Route("/v1/environments", handlers.list_environments),
             Route("/v1/environments/prune", handlers.prune, methods=["POST"]),
-            Route("/v1/environments/{name}", handlers.inspect_environment),
-            Route("/v1/environments/{name}/pull", handlers.pull, methods=["POST"]),
+            Route("/v1/environments/{name:path}", handlers.inspect_environment),
+            Route("/v1/environments/{name:path}/pull", handlers.pull, methods=["POST"]),
             Route("/v1/shutdown", handlers.shutdown, methods=["POST"]),
         ],
         exception_handlers={PyroError: _error_response},
@@ -95,13 +96,14 @@ class _Handlers:
                 await emit(RunAccepted(run_id))
                 await run_in_vm(self._host(), wanted, control, emit)
             finally:
+                control.close()
                 del self.daemon.runs[run_id]
 
         return EventStream(produce)
 
     async def stdin(self, request: Request) -> Response:
         control = self._control(request)
-        with contextlib.suppress(ClientDisconnect, asyncio.CancelledError):
+        with contextlib.suppress(ClientDisconnect):
             async for data in request.stream():
                 for start in range(0, len(data), _STDIN_PART):
                     await control.write_stdin(data[start : start + _STDIN_PART])
@@ -178,7 +180,7 @@ async def _body(request: Request) -> object:
             raise InvalidRequest("bad_request", f"the request is larger than {_MAX_BODY} bytes")
     try:
         return json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("bad_request", "the request is not JSON") from None
 
 

@@ -15,12 +15,13 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyro_mcp import __version__, models
+from pyro_mcp import models
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, PyroError, WireError, from_wire
 from pyro_mcp.events import Event, OutputChunk, event_from_json
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag
 from pyro_mcp.models import DaemonHello
+from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
     from pyro_mcp.config import Settings

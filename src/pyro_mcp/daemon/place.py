@@ -68,10 +68,14 @@ class DaemonPlace:
         """A listening socket in place of whatever dead one is there; the caller holds the lock."""
         self.socket_path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with self._short_path() as path:
-            listener.bind(path)
-        self.socket_path.chmod(0o600)
-        listener.listen(128)
+        try:
+            with self._short_path() as path:
+                listener.bind(path)
+            self.socket_path.chmod(0o600)
+            listener.listen(128)
+        except BaseException:
+            listener.close()
+            raise
         return listener
 
     def open_log(self) -> int:

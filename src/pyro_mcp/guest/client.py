@@ -29,6 +29,7 @@ from pyro_mcp.guest.preamble import AgentHello, handshake
 from pyro_mcp.guest.violation import ProtocolViolation
 
 _READ_LIMIT = 1 << 20  # bytes that wait between the channel and the multiplexer
+_ITEMS_AT_ONCE = 256  # of what has arrived, before other tasks of the daemon get their turn
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tim
 async def _frames(stream: MuxStream) -> "AsyncIterator[Output | AgentMessage]":
     decoder = FrameDecoder()
     while data := await stream.read():
-        for item in decoder.feed(data):
+        for count, item in enumerate(decoder.feed(data)):
             yield item if isinstance(item, Output) else from_json(item.content)
+            if count % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
     if decoder.inside_frame:
         raise ProtocolViolation("a stream that ends inside a frame")

@@ -104,7 +104,7 @@ class FrameDecoder:
 
 def _decode_json(payload: bytes) -> dict[str, object]:
     try:
-        content = json.loads(payload)
+        content = json.loads(payload.decode())  # decoded here, because `loads` would also guess at UTF-16
     except (ValueError, RecursionError) as error:
         raise ProtocolViolation("message that is not JSON") from error
     if not isinstance(content, dict) or not isinstance(content.get("type"), str):

@@ -111,5 +111,5 @@ def _check(message: AgentMessage) -> None:
     if isinstance(message, Exited):
         if (message.exit_code is None) == (message.signal is None):
             raise ProtocolViolation("an end with both or neither of exit code and signal")
-        if not 0 <= (message.exit_code or 0) <= 255 or not 0 <= (message.signal or 0) <= 64:
+        if message.exit_code not in (None, *range(256)) or message.signal not in (None, *range(1, 65)):
             raise ProtocolViolation("an exit code or signal out of range")

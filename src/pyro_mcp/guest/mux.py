@@ -18,6 +18,7 @@ _INITIAL_WINDOW = 256 * 1024
 RECEIVE_WINDOW = 1 << 20  # bytes that a stream may have under way to us
 _MAX_SEND = 64 * 1024  # bytes in one data frame of ours
 _MAX_STREAM_ID = 2**32 - 1
+_FRAMES_AT_ONCE = 256  # before other tasks of the daemon get their turn
 
 
 class _Kind(IntEnum):
@@ -67,7 +68,7 @@ class MuxStream:
             await self._wait()
         chunk = self._chunks.popleft()
         self._consumed += len(chunk)
-        if self._consumed >= RECEIVE_WINDOW // 2 and not self._got_fin:
+        if self._consumed >= RECEIVE_WINDOW // 2 and not self._got_fin and self._failure is None:
             self._receivable += self._consumed
             self._session.send(_Kind.WINDOW_UPDATE, _Flag.NONE, self.id, self._consumed)
             self._consumed = 0
@@ -114,6 +115,8 @@ class MuxStream:
             raise ProtocolViolation("more data than the stream's window allows")
         if self._got_fin and data:
             raise ProtocolViolation("data after the stream's end")
+        if not data:
+            return  # it would look like the end, and any number of them fits into the window
         self._receivable -= len(data)
         self._chunks.append(data)
         self._changed.set()
@@ -170,8 +173,11 @@ class MuxSession:
         why = "the session was closed"
         try:
             while True:
-                await self._take_frame()
-        except (asyncio.IncompleteReadError, ConnectionError):
+                # Frames that have arrived are taken without waiting, and a guest may send nothing but tiny ones.
+                await asyncio.sleep(0)
+                for _ in range(_FRAMES_AT_ONCE):
+                    await self._take_frame()
+        except (asyncio.IncompleteReadError, ConnectionError, StreamReset):
             why = "its channel was closed"
         except ProtocolViolation as error:
             why = error.message

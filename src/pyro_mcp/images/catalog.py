@@ -45,7 +45,7 @@ CATALOG = (
         600 * _MIB,
     ),
     Environment(
-        "debian:12-base", "Debian 12, minimal: a shell, coreutils, perl-base and apt", "bookworm", (), 400 * _MIB
+        "debian:12-base", "Debian 12, minimal: a shell, coreutils, perl-base and apt", "bookworm", (), 500 * _MIB
     ),
     Environment(
         "debian:12-build",

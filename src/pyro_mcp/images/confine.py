@@ -21,13 +21,17 @@ from pathlib import Path
 
 from pyro_mcp import process
 from pyro_mcp.errors import HostUnfit
+from pyro_mcp.images.to_the_end import to_the_end
 
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _AS_ROOT = ("--map-root-user", "--map-auto")
+_ID_RANGES = (Path("/etc/subuid"), Path("/etc/subgid"))
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _KEEP_LINES = 200
 _MAX_LINE = 64 * 1024
 _KILLED_WITHIN_SECONDS = 10.0
+_UNSHARE_ENDS_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Ended:
 def environment(**extra: str) -> dict[str, str]:
     """The variables that build programs see: a fixed set, and how to reach the network; nothing else of the user's."""
     passed = {name: value for name, value in os.environ.items() if name.lower() in _PASSED_ON}
-    fixed = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+    fixed = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/"}
     return {**passed, **fixed, **extra}
 
 
@@ -97,8 +101,10 @@ async def run(
     try:
         exit_code = await started.wait()
     finally:
-        await asyncio.shield(_end(started))
-        kept = lines.finish()
+        try:
+            await to_the_end(_end(started, in_namespace=bool(confinement.prefix)))
+        finally:
+            kept = lines.finish()
     return Ended(exit_code, kept)
 
 
@@ -121,13 +127,12 @@ async def _works(prefix: tuple[str, ...]) -> str | None:
 
 
 def _missing_for_user() -> HostUnfit | None:
-    search = environment()["PATH"]
-    if not all(shutil.which(program, path=search) for program in ("newuidmap", "newgidmap")):
+    if not all(shutil.which(program, path=_PATH) for program in ("newuidmap", "newgidmap")):
         return HostUnfit(
             "no_uidmap", "building as an ordinary user needs newuidmap", "sudo apt-get install uidmap, or pull as root"
         )
     user = getpass.getuser()
-    if not all(_has_range(Path(file), user) for file in ("/etc/subuid", "/etc/subgid")):
+    if not all(_has_range(file, user) for file in _ID_RANGES):
         return HostUnfit(
             "no_subuids",
             f"the user {user} has no ids in /etc/subuid and /etc/subgid to build with",
@@ -143,17 +148,19 @@ def _has_range(file: Path, user: str) -> bool:
     return False
 
 
-async def _end(started: process.Process) -> None:
-    """Kill what still runs and wait until the kernel has cleared the namespace away."""
-    if started.exit_code is not None:
-        await started.close()
-        return
-    inner = _pidfds_of_children(started.pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
+async def _end(started: process.Process, *, in_namespace: bool) -> None:
+    """Kill what still runs and wait until all of it is gone."""
+    if started.exit_code is None:
+        if in_namespace:
+            # Its first process counts as ended only after all others in the namespace have. It is killed before the
+            # `unshare` that waits for it, or it would be left for init to reap.
+            await asyncio.to_thread(_kill_and_wait, _pidfds_of_children(started.pid))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_UNSHARE_ENDS_WITHIN_SECONDS):
+                    await started.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
     await started.close()
-    # The first process of a PID namespace counts as ended only after all others in it have.
-    await asyncio.to_thread(_wait_and_close, inner)
 
 
 def _pidfds_of_children(pid: int) -> list[int]:
@@ -165,8 +172,10 @@ def _pidfds_of_children(pid: int) -> list[int]:
     return fds
 
 
-def _wait_and_close(pidfds: list[int]) -> None:
+def _kill_and_wait(pidfds: list[int]) -> None:
     for fd in pidfds:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         poller.poll(_KILLED_WITHIN_SECONDS * 1000)

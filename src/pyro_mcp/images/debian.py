@@ -11,17 +11,17 @@ from pyro_mcp.images.catalog import Environment
 from pyro_mcp.images.mmdebstrap import Follower, failure
 from pyro_mcp.images.source import Built, Report, Reporter
 
-# What no agent reads is left out, now and when the guest installs more; copyright files are kept, licences ask for it.
-_DPKG_KEPT = (
-    "path-exclude=/usr/share/man/*",
-    "path-exclude=/usr/share/info/*",
-    "path-exclude=/usr/share/locale/*",
-    "path-include=/usr/share/locale/locale.alias",
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-)
-# A build that is cut off by a power failure is thrown away anyway, so dpkg need not wait for the disk.
-_DPKG_BUILD_ONLY = "force-unsafe-io"
+# What no agent reads is left out, now and when the guest installs more; copyright files stay, licences ask for it.
+_LEFT_OUT = """\
+path-exclude=/usr/share/man/*
+path-exclude=/usr/share/info/*
+path-exclude=/usr/share/locale/*
+path-include=/usr/share/locale/locale.alias
+path-exclude=/usr/share/doc/*
+path-include=/usr/share/doc/*/copyright
+"""
+# A build cut off by a power failure is thrown away, so dpkg need not wait for the disk after each file.
+_DPKG_OPTION = "force-unsafe-io"
 _HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
@@ -33,7 +33,7 @@ class DebianSource:
 
     @property
     def request(self) -> str:
-        return self.url or "apt"
+        return "apt" if self.url is None else mirror.without_password(self.url)
 
     async def build(self, environment: Environment, folder: Path, report: Report) -> Built:
         progress = Reporter(environment.name, report)
@@ -70,10 +70,10 @@ async def _install(
 ) -> None:
     argv = [
         "mmdebstrap", "--verbose", "--mode=root", "--format=directory", "--variant=apt", "--skip=output/dev",
-        f"--include={','.join(environment.packages)}",
+        *(f"--include={package}" for package in environment.packages),
         *(f"--aptopt={option}" for option in archives.options),
-        *(f"--dpkgopt={option}" for option in (*_DPKG_KEPT, _DPKG_BUILD_ONLY)),
-        f"--customize-hook={_FINISH}",
+        f"--dpkgopt={_DPKG_OPTION}",
+        f"--essential-hook={_LEAVE_OUT}", f"--customize-hook={_FINISH}",
         environment.suite, str(tree), *archives.entries,
     ]  # fmt: skip
     env = confine.environment(TMPDIR=str(tree.parent))
@@ -82,23 +82,29 @@ async def _install(
         raise failure(ended.exit_code, ended.lines)
 
 
-def _finish_script() -> str:
-    """Shell commands that take out of the tree what belongs to the build or to this host."""
-    return "; ".join(
-        (
-            "set -eu",
-            'cd "$1/etc"',
-            # mmdebstrap brings the host's name and resolver along; the guest agent sets the guest's own.
-            "rm -f hostname resolv.conf apt/apt.conf.d/99mmdebstrap",
-            f"sed -i '/^{_DPKG_BUILD_ONLY}$/d' dpkg/dpkg.cfg.d/99mmdebstrap",
-            # The mirror's address is of use in the guest, a password for it is not the guest's to know.
-            "sed -i 's#://[^/@ ]*@#://#' apt/sources.list",
-            f"printf %s {shlex.quote(_HOSTS)} > hosts",
-        )
-    )
-
-
-_FINISH = _finish_script()
+# Hooks are shell commands that mmdebstrap runs with the tree's path as $1. The first comes once the essential packages
+# are in: given from the start (--dpkgopt), mmdebstrap would filter those by a slow program of its own, which costs more
+# than taking their files out afterwards.
+_LEAVE_OUT = f"""
+set -eu
+umask 022
+cd "$1/etc/dpkg/dpkg.cfg.d"
+printf %s {shlex.quote(_LEFT_OUT)} > pyro-left-out
+"""
+# The second takes out what the first came too late for, and what belongs to the build or to this host: its name and
+# resolver (the guest agent sets the guest's), how it reaches the network, a password in a mirror's address.
+_FINISH = f"""
+set -eu
+umask 022
+cd "$1"
+rm -rf usr/share/man usr/share/info
+find usr/share/locale -mindepth 1 ! -name locale.alias -delete
+find usr/share/doc -type f ! -name copyright -delete
+find usr/share/doc -mindepth 1 -type d -empty -delete
+rm -f etc/dpkg/dpkg.cfg.d/99mmdebstrap etc/apt/apt.conf.d/99mmdebstrap etc/hostname etc/resolv.conf
+sed -i 's#://[^/@ ]*@#://#' etc/apt/sources.list
+printf %s {shlex.quote(_HOSTS)} > etc/hosts
+"""
 
 
 async def _contents(confinement: confine.Confinement, tree: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
 from pyro_mcp.images.rootfs import missing_program, no_disk_space
+from pyro_mcp.images.to_the_end import to_the_end
 
 _MIB = 1024 * 1024
 # ext4 as mkfs.ext4 makes it below (journal and all) does not fit into less.
@@ -51,7 +52,7 @@ async def clone(blank: int, folder: Path) -> int:
     Returns its descriptor, which the caller closes and may pass on (/proc/self/fd/N). Shares blocks where the file
     system can, else copies the data and leaves the holes. Raises `HostUnfit` when the disk is full.
     """
-    return await asyncio.to_thread(_clone, blank, folder)
+    return await to_the_end(asyncio.to_thread(_clone, blank, folder), os.close)
 
 
 async def _make(path: Path, size_bytes: int) -> None:

@@ -127,8 +127,8 @@ async def _release_date(uri: str, suite: str, folder: Path) -> int:
             "source_failed", without_password(_why(ended.lines, address)), "check the network and the mirror's address"
         )
     for line in target.read_text(errors="replace").splitlines():
-        if line.startswith("Date: "):
-            return int(email.utils.parsedate_to_datetime(line.removeprefix("Date: ")).timestamp())
+        if line.startswith("Date: ") and (parsed := email.utils.parsedate_tz(line.removeprefix("Date: "))):
+            return email.utils.mktime_tz(parsed)
     raise SourceFailed("source_failed", f"{without_password(address)} is not an archive's index", "check the address")
 
 

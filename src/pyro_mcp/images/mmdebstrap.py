@@ -8,7 +8,7 @@ import re
 
 from pyro_mcp.errors import PyroError, SourceFailed
 from pyro_mcp.images.mirror import without_password
-from pyro_mcp.images.rootfs import NO_SPACE_WORDS, missing_program, no_disk_space
+from pyro_mcp.images.rootfs import no_disk_space, says_no_space
 from pyro_mcp.images.source import Reporter
 
 _COUNTED = re.compile(r"^\d+ upgraded, (\d+) newly installed")
@@ -65,11 +65,8 @@ class Follower:
 
 def failure(exit_code: int, lines: tuple[str, ...]) -> PyroError:
     """The error for an mmdebstrap that ended with this code after these last lines: its cause, in a line or two."""
-    text = "\n".join(lines)
-    if NO_SPACE_WORDS in text:
+    if says_no_space(lines):
         return no_disk_space("the disk filled up while packages were installed")
-    if "failed to execute mmdebstrap" in text:
-        return missing_program("mmdebstrap", "mmdebstrap")
     for pattern, code, sentence, hint in _CAUSES:
         if found := next((found for line in lines if (found := re.match(pattern, line.strip()))), None):
             return SourceFailed(code, _clean(sentence.format(*found.groups())), hint)

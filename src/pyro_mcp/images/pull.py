@@ -26,6 +26,7 @@ from pyro_mcp.images.store import (
     sync_folder,
     write_json,
 )
+from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import EnvironmentInfo
 
 _MIB = 1024 * 1024
@@ -78,9 +79,8 @@ async def _build_and_install(
         work.mkdir()
         built = await source.build(environment, work, report)
         progress("verify")
-        made = await asyncio.to_thread(_lay_out, folder / "image", built)
-        # From here to the end takes milliseconds and must not stop half-way, so cancelling comes before or after.
-        await asyncio.shield(asyncio.to_thread(_install, store, folder, made, environment.name, source.request))
+        made = await to_the_end(asyncio.to_thread(_lay_out, folder / "image", built))
+        await to_the_end(asyncio.to_thread(_install, store, folder, made, environment.name, source.request))
     await prune.remove_unreferenced(store)
 
 
@@ -112,8 +112,11 @@ def _lay_out(folder: Path, built: Built) -> Manifest:
 def _install(store: Store, folder: Path, made: Manifest, name: str, requested: str) -> None:
     target = store.image_folder(made.digest)
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    sound = manifest(store, made.digest) == made and digests.matches(
+        target / IMAGE_FILE, made.digest, target / "verified.json"
+    )
     with store.lock():
-        if target.exists() and not digests.matches(target / IMAGE_FILE, made.digest, target / "verified.json"):
+        if target.exists() and not sound:
             target.rename(folder / "damaged")
         if not target.exists():
             (folder / "image").rename(target)

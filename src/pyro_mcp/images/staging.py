@@ -14,6 +14,7 @@ from pathlib import Path
 from pyro_mcp.images import locks
 from pyro_mcp.images.confine import remove_tree
 from pyro_mcp.images.store import Store, file_name
+from pyro_mcp.images.to_the_end import to_the_end
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ async def folder_for(store: Store, name: str) -> AsyncIterator[Path]:
         yield folder
     finally:
         try:
-            await remove_tree(folder)
+            await to_the_end(remove_tree(folder))
         finally:
             os.close(fd)
 

@@ -25,6 +25,7 @@ from pyro_mcp import digests, models
 from pyro_mcp.errors import HostUnfit, InvalidRequest, NotFound, SourceFailed
 from pyro_mcp.images import catalog, locks
 from pyro_mcp.images.confine import remove_tree
+from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import EnvironmentInfo
 
 IMAGE_FILE = "rootfs.sqfs"
@@ -142,7 +143,8 @@ def references(store: Store) -> tuple[Reference, ...]:
 
 def manifest(store: Store, digest: str) -> Manifest | None:
     """What an image is, or None if it is not there."""
-    return _read(store.image_folder(digest) / MANIFEST_FILE, Manifest)
+    folder = store.image_folder(digest)
+    return _read(folder / MANIFEST_FILE, Manifest) if (folder / IMAGE_FILE).exists() else None
 
 
 def list_environments(store: Store) -> tuple[EnvironmentInfo, ...]:
@@ -162,9 +164,11 @@ async def open_verified(store: Store, name: str) -> OpenImage:
     an image that is not what was installed; that one is removed, so that the next pull installs it anew.
     """
     environment = catalog.lookup(name)
-    installed, image = await asyncio.to_thread(_open_locked, store, environment.name)
+    installed, image = await to_the_end(
+        asyncio.to_thread(_open_locked, store, environment.name), lambda opened: opened[1].close()
+    )
     try:
-        whole = await asyncio.to_thread(_is_whole, store, image)
+        whole = await to_the_end(asyncio.to_thread(_is_whole, store, image))
         if not whole:
             await _discard(store, installed)
             raise SourceFailed(

@@ -27,18 +27,24 @@ class Parts:
 def assemble(parts: Parts, folder: Path) -> None:
     """Fill an empty folder with the bundle; equal parts give equal bytes, whenever and wherever."""
     (folder / "bin").mkdir()
-    for source, path, mode in (
-        (parts.kernel / "vmlinux", manifest.KERNEL, 0o644),
-        (parts.kernel / "modules.sqfs", manifest.MODULES, 0o644),
-        (parts.firecracker, manifest.FIRECRACKER, 0o755),
-        (parts.jailer, manifest.JAILER, 0o755),
+    for source, path in (
+        (parts.kernel / "vmlinux", manifest.KERNEL),
+        (parts.kernel / "modules.sqfs", manifest.MODULES),
+        (parts.firecracker, manifest.FIRECRACKER),
+        (parts.jailer, manifest.JAILER),
     ):
         shutil.copyfile(source, folder / path)
-        (folder / path).chmod(mode)
     (folder / manifest.INITRAMFS).write_bytes(_initramfs(parts))
     (folder / manifest.NOTICE).write_text(_notice(parts))
     files = tuple(_describe(folder, path) for path in manifest.PATHS)
     (folder / manifest.NAME).write_bytes(manifest.render(parts.components, files))
+    _set_modes(folder)
+
+
+def _set_modes(folder: Path) -> None:
+    """Whoever may reach the folder may use what is in it, whatever the builder's umask is."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
 
 
 def _initramfs(parts: Parts) -> bytes:

@@ -63,7 +63,7 @@ async def build(order: Order) -> RuntimeBundle:
         [digests.sha256_of(program) for program in (programs.firecracker, programs.jailer)],
         [asdict(component) for component in components],
         _code_digests(*(path.name for path in _HERE.glob("*.py"))),
-        (kernel / "boot" / "order").read_text(),
+        kernel_package.prepared(kernel).digest,
     )
     made = _Made(order)
     found = made.find(key)
@@ -165,15 +165,15 @@ def _upstream(version: str) -> str:
 
 
 def _components(order: Order, source: KernelSource, kernel: Path) -> tuple[Component, ...]:
-    banner = kernel_package.prepared_banner(kernel)
+    prepared = kernel_package.prepared(kernel)
     debian = (
-        f"Debian package linux-image-{banner.release} ({source.package} of {source.suite}), unmodified; "
-        f"its source is the Debian source package {source.source_package} {banner.version}"
+        f"Debian package linux-image-{prepared.release} ({source.package} of {source.suite}), unmodified; "
+        f"its source is the Debian source package {source.source_package} {prepared.version}"
     )
     licence = "GPL-2.0-only WITH Linux-syscall-note"
     return (
-        Component("linux", banner.version, debian, licence),
-        Component("linux-modules", banner.version, debian, licence),
+        Component("linux", prepared.version, debian, licence),
+        Component("linux-modules", prepared.version, debian, licence),
         Component(
             "pyro-agent",
             crates.agent_version(order.agent_source),
@@ -243,7 +243,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PyroError as error:
         return _report(error)
     except OSError as error:
-        return _report(SourceFailed("build_failed", f"{error.strerror}: {error.filename}", "is the disk full?"))
+        return _report(
+            SourceFailed(
+                "build_failed", f"{error.strerror}: {error.filename}", "check that folder and the space on its disk"
+            )
+        )
     return 0
 
 

@@ -39,7 +39,7 @@ async def linked_crates(agent_source: Path) -> tuple[Crate, ...]:
     # Not --offline: building fetches fewer crates than the whole lock names, and cargo wants to see them all here.
     output = await run_tool(
         "cargo", "metadata", "--quiet", "--locked", "--format-version=1", f"--filter-platform={_TARGET}",
-        package="cargo", cwd=agent_source, keep_bytes=_METADATA_BYTES,
+        package="cargo", hint="build the agent first: make agent", cwd=agent_source, keep_bytes=_METADATA_BYTES,
     )  # fmt: skip
     return crates_of(json.loads(output))
 

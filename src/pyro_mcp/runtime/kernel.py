@@ -67,7 +67,9 @@ async def extract(bzimage: Path, vmlinux: Path) -> None:
     """Write the ELF kernel of `bzimage` to `vmlinux`, or raise `SourceFailed`."""
     compressed = vmlinux.with_suffix(".lz4")
     size = _write_payload(bzimage, compressed)
-    await run_tool("lz4", "-d", "-q", "-f", str(compressed), str(vmlinux), package="lz4")
+    await run_tool(
+        "lz4", "-d", "-q", "-f", str(compressed), str(vmlinux), package="lz4", hint="check the space on the disk"
+    )
     _check_kernel(vmlinux, size)
     compressed.unlink()
 

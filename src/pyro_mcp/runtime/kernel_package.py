@@ -2,7 +2,7 @@
 
 A prepared kernel is a folder:
 
-    kernel.json           release and version
+    kernel.json           release and version, and the SHA-256 over all the rest
     vmlinux               the ELF kernel
     modules.sqfs          all of its modules
     boot/order, boot/*    the modules that boot needs
@@ -13,12 +13,12 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from pyro_mcp import apt
+from pyro_mcp import apt, digests
 from pyro_mcp.errors import SourceFailed
-from pyro_mcp.runtime import kernel, modules
+from pyro_mcp.runtime import cache, kernel, modules
 from pyro_mcp.runtime.kernel import Banner
 from pyro_mcp.runtime.sources import KernelSource
 from pyro_mcp.runtime.tool import run_tool
@@ -26,6 +26,15 @@ from pyro_mcp.runtime.tool import run_tool
 # Packages are unpacked and not installed, so nobody has run depmod. The kernel's dependencies bring one.
 _DEPMOD = 'chroot "$1" /sbin/depmod "$(ls "$1/lib/modules")"'
 _LICENCES = PurePosixPath("usr/share/common-licenses")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Which kernel it is (see `kernel.Banner`), and a digest that changes with any of the folder's files."""
+
+    release: str
+    version: str
+    digest: str
 
 
 async def prepare(source: KernelSource, folder: Path, say: Callable[[str], None]) -> None:
@@ -46,13 +55,14 @@ async def prepare(source: KernelSource, folder: Path, say: Callable[[str], None]
     await modules.pack(tree / "lib" / "modules", folder / "modules.sqfs")
     _keep_boot_modules(source, tree / "lib" / "modules" / found.release, folder / "boot")
     _keep_texts(tree, folder)
-    (folder / "kernel.json").write_text(json.dumps(asdict(found)))
     shutil.rmtree(tree)
+    made = Prepared(found.release, found.version, _digest(folder))
+    (folder / "kernel.json").write_text(json.dumps(asdict(made)))
 
 
-def prepared_banner(folder: Path) -> Banner:
+def prepared(folder: Path) -> Prepared:
     """What kernel a prepared folder holds."""
-    return Banner(**json.loads((folder / "kernel.json").read_text()))
+    return Prepared(**json.loads((folder / "kernel.json").read_text()))
 
 
 def boot_order(folder: Path) -> tuple[str, ...]:
@@ -73,28 +83,34 @@ async def _fetch(source: KernelSource, package: Path) -> None:
         str(package),
         *debian.entries,
         package="mmdebstrap",
+        hint="check the network and apt's mirrors (apt-get update), then run it again",
     )
 
 
 def unpack(package: Path, tree: Path, licences: tuple[str, ...]) -> None:
     """Unpack what is needed of the package into `tree`: kernel, modules and texts, with the same modes everywhere."""
     wanted_licences = {str(_LICENCES / name) for name in licences}
-    with tarfile.open(package) as archive:
-        for member in archive:
-            path = PurePosixPath(member.name)
-            if not member.isreg() or not _wanted(path, wanted_licences):
-                continue
-            if ".." in path.parts:
-                raise SourceFailed("bad_package", f"the kernel package has a file with a strange name: {member.name!r}")
-            target = tree / path
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            content = archive.extractfile(member)
-            if content is not None:
-                with content, target.open("wb") as out:
-                    shutil.copyfileobj(content, out, 1 << 20)
-                target.chmod(0o644)
+    try:
+        with tarfile.open(package) as archive:
+            for member in archive:
+                path = PurePosixPath(member.name)
+                if member.isreg() and _wanted(path, wanted_licences):
+                    _unpack_file(archive, member, path, tree)
+    except tarfile.TarError as error:
+        raise _bad(f"is damaged: {error}") from None
     for folder in tree.rglob("*/"):
         folder.chmod(0o755)
+
+
+def _unpack_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath, tree: Path) -> None:
+    content = archive.extractfile(member)
+    if path.is_absolute() or ".." in path.parts or content is None:
+        raise _bad(f"has a file with a strange name: {member.name!r}")
+    target = tree / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as out:
+        shutil.copyfileobj(content, out, 1 << 20)
+    target.chmod(0o644)
 
 
 def _wanted(path: PurePosixPath, licences: set[str]) -> bool:
@@ -110,7 +126,7 @@ def describe(tree: Path) -> Banner:
     """Which kernel was unpacked; raises `SourceFailed` when kernel and modules are not of one release."""
     found = kernel.banner(_only(tree, "boot/vmlinuz-*").read_bytes())
     if _only(tree, "lib/modules/*").name != found.release:
-        raise SourceFailed("bad_package", f"the kernel package has no modules for its kernel {found.release}")
+        raise _bad(f"has no modules for its kernel {found.release}")
     return found
 
 
@@ -128,8 +144,19 @@ def _keep_texts(tree: Path, folder: Path) -> None:
     shutil.copytree(tree / _LICENCES, folder / "licences")
 
 
+def _digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return cache.key_of([(path.relative_to(folder).as_posix(), digests.sha256_of(path)) for path in files])
+
+
 def _only(tree: Path, pattern: str) -> Path:
     found = list(tree.glob(pattern))
     if len(found) != 1:
-        raise SourceFailed("bad_package", f"the kernel package has {len(found)} files {pattern}, and there must be one")
+        raise _bad(f"has {len(found)} files {pattern}, and there must be one")
     return found[0]
+
+
+def _bad(what: str) -> SourceFailed:
+    return SourceFailed(
+        "bad_package", f"the kernel package {what}", "check which package runtime_sources/kernel.json names"
+    )

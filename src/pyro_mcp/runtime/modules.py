@@ -46,5 +46,5 @@ async def pack(folder: Path, image: Path) -> None:
         "mksquashfs", str(folder), str(image),
         "-comp", "lz4", "-Xhc", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-no-xattrs", "-no-exports",
         "-noappend", "-no-progress", "-quiet",
-        package="squashfs-tools",
+        package="squashfs-tools", hint="check the space on the disk",
     )  # fmt: skip

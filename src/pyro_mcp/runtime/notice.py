@@ -29,7 +29,8 @@ def notice(
     licences: Mapping[str, str],
 ) -> str:
     """The text: `kernel_copyright` is the kernel package's own notice, `licences` maps a licence's name to its text."""
-    parts = [_HEAD, *(_component(component) for component in components), _AGENT]
+    listed = sorted(components, key=lambda component: component.name)
+    parts = [_HEAD, *(_component(component) for component in listed), _AGENT]
     parts.append("".join(f"    {crate.name} {crate.version}: {crate.licence}\n" for crate in crates))
     parts.append(_section("Linux kernel: copyright notice of the Debian package", kernel_copyright))
     parts += [_section(f"{crate.name} {crate.version}: {crate.licence}", crate.text) for crate in crates if crate.text]

@@ -1,5 +1,6 @@
 """From an environment to a guest that answers."""
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from pyro_mcp.images.store import OpenImage
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.workspace.host import Host
 
+log = logging.getLogger(__name__)
 _READY_SECONDS = 20.0
 # The second attempt prints the guest's console, which is slower, and decides.
 _LAST_READY_SECONDS = 60.0
@@ -42,7 +44,8 @@ async def boot_guest(host: Host, image: OpenImage, *, vcpu_count: int, mem_mib: 
         attempt = _Attempt(host, image, vcpu_count, mem_mib)
         try:
             machine, guest = await attempt.enter(stack, host.driver, _READY_SECONDS)
-        except GuestFailed:
+        except GuestFailed as error:
+            log.warning("a guest did not boot, trying once more: %s", error.message)
             verbose = replace(host.driver, console=True)
             machine, guest = await attempt.enter(stack, verbose, _LAST_READY_SECONDS)
         yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, PyroError
+from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.guest.client import GuestCommand
 from pyro_mcp.guest.frames import Output, Tag
@@ -46,8 +46,11 @@ class RunControl:
         self._command.set_result(command)
 
     def close(self) -> None:
-        """From now on there is none; whoever still waits is turned away."""
-        self._command.cancel()
+        """From now on there is none; whoever still waits or comes later is turned away with `NotFound`."""
+        if self._command.done():
+            self._command = asyncio.get_running_loop().create_future()
+        self._command.set_exception(NotFound("unknown_run", "there is no such run under way"))
+        self._command.exception()  # usually nobody waits
 
 
 async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: Emit) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 from pathlib import Path
 
 PT_INTERP = 3
@@ -41,7 +42,22 @@ def static_program(filling: bytes = b"") -> bytes:
     return elf((1, b"code")) + filling
 
 
-def bzimage(payload: bytes, unpacked_size: int, *, line: str = "6.1.0-9-fake (me@here) #1 SMP Debian 6.1.9-1 (2026)") -> bytes:
+def speaker(path: Path, words: str) -> Path:
+    """A static program that prints `words`; compiled, because a script is no static program."""
+    source = f'#include <stdio.h>\nint main(void) {{ puts("{words}"); }}\n'
+    subprocess.run(["gcc", "-static", "-x", "c", "-", "-o", str(path)], input=source.encode(), check=True)
+    return path
+
+
+LINE = "6.1.0-9-fake (me@here) #1 SMP Debian 6.1.9-1 (2026)"
+
+
+def lz4_legacy(data: bytes) -> bytes:
+    """Compressed as the kernel's build does it, with the program that it uses."""
+    return subprocess.run(["lz4", "-l", "-c", "-q"], input=data, capture_output=True, check=True).stdout
+
+
+def bzimage(payload: bytes, unpacked_size: int, *, line: str = LINE) -> bytes:
     """A bzImage with `payload` as its compressed kernel, laid out by the kernel's boot protocol."""
     setup_sectors = 3
     setup = bytearray((setup_sectors + 1) * 512)
@@ -67,5 +83,5 @@ def prepared_kernel(folder: Path) -> Path:
     (folder / "boot" / "second.ko").write_bytes(b"module two")
     (folder / "copyright").write_text("Copyright: the kernel's authors\n")
     (folder / "licences" / "GPL-2").write_text("the text of GPL-2\n")
-    (folder / "kernel.json").write_text(json.dumps({"release": "6.1.0-9-fake", "version": "6.1.9-1"}))
+    (folder / "kernel.json").write_text(json.dumps({"release": "6.1.0-9-fake", "version": "6.1.9-1", "digest": "1"}))
     return folder

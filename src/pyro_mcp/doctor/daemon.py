@@ -1,0 +1,79 @@
+"""The daemon that every other command talks to: is it the right one, or does it start?"""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import time
+
+from pyro_mcp import models
+from pyro_mcp.config import Settings
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.daemon.place import DaemonPlace
+from pyro_mcp.doctor.report import Row, failed_with, passed, warning
+from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, PyroError
+from pyro_mcp.models import DaemonHello
+from pyro_mcp.version import __version__
+
+NAME = "daemon"
+SECONDS = 13.0
+_ANSWER_SECONDS = 5.0
+
+
+async def examine(settings: Settings) -> Row:
+    # In a thread that goes on when this is cancelled: a daemon that it started must be stopped again all the same.
+    return await asyncio.to_thread(_examine, settings)
+
+
+def _examine(settings: Settings) -> Row:
+    try:
+        running = ask_running(settings)
+        return _start_and_stop(settings) if running is None else row_for(running, settings)
+    except PyroError as error:
+        return failed_with(NAME, error)
+
+
+def row_for(running: DaemonHello, settings: Settings) -> Row:
+    """The row for a daemon that runs already. It is left as it is: others may be about to use it."""
+    found = f"pyro {running.version} runs as process {running.pid} with {running.active} requests under way"
+    if (running.version, running.settings) == (__version__, settings.describe()):
+        return passed(NAME, found)
+    other = f"{found}, but this is pyro {__version__} with {settings.describe()}; it has {running.settings}"
+    if running.active:
+        return warning(NAME, other, "wait until its requests have ended; the next command then replaces it")
+    return warning(NAME, other, "pyro env list (any command that uses the daemon replaces it)")
+
+
+def ask_running(settings: Settings) -> DaemonHello | None:
+    """Who answers in this home, or None if nobody does; unlike `DaemonClient` this starts and replaces nothing.
+
+    Raises `DaemonFailed` for one that does not answer, or with rubbish, and `InvalidRequest` for another user's.
+    """
+    place = DaemonPlace(settings.home)
+    try:
+        connected = place.connect()
+    except OSError:
+        return None
+    connected.settimeout(_ANSWER_SECONDS)
+    connection = http.client.HTTPConnection("pyro")
+    connection.sock = connected
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", "/v1/hello")
+            return models.decode(DaemonHello, json.loads(connection.getresponse().read()))
+        except (OSError, http.client.HTTPException, ValueError, InvalidRequest) as error:
+            what = f"a daemon runs in {settings.home}, but does not answer as it should: {error}"
+            raise DaemonFailed("daemon_protocol", what) from error
+
+
+def _start_and_stop(settings: Settings) -> Row:
+    client = DaemonClient(settings)
+    began = time.monotonic()
+    try:
+        client.ask("GET", "/v1/hello")
+        took = round((time.monotonic() - began) * 1000)
+    finally:
+        # Somebody else's request may have come meanwhile; then the daemon is theirs, and ends when it has been idle.
+        with contextlib.suppress(Conflict):
+            client.stop()
+    return passed(NAME, f"none runs now; one started, answered after {took} ms, and was stopped again")

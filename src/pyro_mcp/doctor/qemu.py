@@ -1,0 +1,56 @@
+"""The fall-back VMM: QEMU, by a guest that answered."""
+
+import re
+import shutil
+from typing import NamedTuple
+
+from pyro_mcp import process
+from pyro_mcp.doctor.blank_image import open_blank_image
+from pyro_mcp.doctor.mending import apt_install
+from pyro_mcp.doctor.report import Row, failed, failed_with, passed
+from pyro_mcp.doctor.shared import Shared
+from pyro_mcp.errors import PyroError
+from pyro_mcp.images.store import OpenImage
+from pyro_mcp.vmm.qemu import PROGRAM
+from pyro_mcp.workspace.boot import boot_guest
+from pyro_mcp.workspace.host import Host
+
+NAME = "qemu"
+SECONDS = 13.0  # five times what a slow machine takes
+_MEM_MIB = 256
+_VERSION = re.compile(r"version (\d+(?:\.\d+)+)")
+
+
+class Answer(NamedTuple):
+    boot_ms: int
+    agent_version: str
+
+
+async def examine(shared: Shared) -> Row:
+    program = shutil.which(PROGRAM)
+    if program is None:
+        return failed(NAME, f"{PROGRAM} is not installed", apt_install(["qemu-system-x86"]))
+    try:
+        version = await _version(program)
+        answer = await _boot(await shared.host())
+    except PyroError as error:
+        return failed_with(NAME, error)
+    return passed(
+        NAME,
+        f"QEMU {version} booted a guest that answered after {answer.boot_ms} ms (agent {answer.agent_version});"
+        " it emulates the processor, so computing takes several times longer than on this machine itself",
+    )
+
+
+async def _version(program: str) -> str:
+    outcome = await process.run([program, "--version"])
+    found = _VERSION.search(outcome.stdout.decode(errors="replace"))
+    return found[1] if found else "of unknown version"
+
+
+async def _boot(host: Host) -> Answer:
+    fd = open_blank_image()
+    with OpenImage("blank", "", fd, 0) as image:
+        async with boot_guest(host, image, vcpu_count=1, mem_mib=_MEM_MIB) as guest:
+            await guest.client.ping()
+            return Answer(guest.boot_ms, guest.client.hello.agent_version)

@@ -1,0 +1,40 @@
+"""The daemon's server inside the test's own event loop, with runs that the test scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pyro_mcp.config import Settings
+from pyro_mcp.daemon import app, serve
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.daemon.place import DaemonPlace
+from pyro_mcp.daemon.streaming import Emit
+from pyro_mcp.models import RunRequest
+from pyro_mcp.workspace.throwaway import RunControl
+
+Run = Callable[[RunRequest, RunControl, Emit], Awaitable[None]]
+
+
+@asynccontextmanager
+async def served(settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run) -> AsyncIterator[DaemonClient]:
+    """A server whose runs are `run` instead of a machine; clients must be called from other threads."""
+
+    async def scripted(_host: object, request: RunRequest, control: RunControl, emit: Emit) -> None:
+        await run(request, control, emit)
+
+    monkeypatch.setattr(app, "run_in_vm", scripted)
+    monkeypatch.setattr(app._Handlers, "_host", lambda _handlers: None)
+    place = DaemonPlace(settings.home)
+    place.prepare()
+    client = DaemonClient(settings)
+    serving = asyncio.create_task(serve._serve(settings, place.listen()))
+    try:
+        yield client
+        await asyncio.to_thread(client.stop)
+        async with asyncio.timeout(30):
+            await serving
+    finally:
+        serving.cancel()
+        await asyncio.wait((serving,))

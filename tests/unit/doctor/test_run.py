@@ -1,0 +1,83 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from pyro_mcp.doctor.report import Row, Status, passed
+from pyro_mcp.doctor.run import Check, run_checks
+
+
+def check(name: str, before: Callable[[], Awaitable[object]] | None = None, seconds: float = 30.0) -> Check:
+    async def examine() -> Row:
+        if before is not None:
+            await before()
+        return passed(name, "seen")
+
+    return Check(name, examine, seconds)
+
+
+async def test_all_run_at_once_and_are_told_in_order() -> None:
+    barrier, told = asyncio.Barrier(3), list[Row]()
+    report = await run_checks([check(name, barrier.wait) for name in "abc"], told.append)
+    assert [row.name for row in told] == ["a", "b", "c"]
+    assert report.rows == tuple(told)
+    assert report.ok
+
+
+async def test_a_row_is_told_before_later_ones_are_known() -> None:
+    told = asyncio.Event()
+
+    def tell(row: Row) -> None:
+        told.set()
+
+    # The second check ends only once the first one's row was told.
+    report = await run_checks([check("first"), check("second", told.wait)], tell)
+    assert [row.status for row in report.rows] == [Status.PASS, Status.PASS]
+
+
+async def test_a_check_that_breaks_is_a_row_and_harms_no_other() -> None:
+    async def breaks() -> None:
+        raise ZeroDivisionError("by nought")
+
+    report = await run_checks([check("bad", breaks), check("good")], lambda _: None)
+    bad, good = report.rows
+    assert bad.status is Status.FAIL
+    assert "ZeroDivisionError: by nought" in bad.found
+    assert bad.mend is not None
+    assert good.status is Status.PASS
+    assert not report.ok
+
+
+async def test_a_check_that_hangs_is_a_row() -> None:
+    report = await run_checks([check("slow", asyncio.Event().wait, 0.05), check("good")], lambda _: None)
+    assert [row.status for row in report.rows] == [Status.FAIL, Status.PASS]
+    assert "within 0.05 s" in report.rows[0].found
+
+
+async def test_cancelling_ends_every_check_after_its_cleaning_up() -> None:
+    started, cleaned = asyncio.Barrier(3), list[str]()
+
+    def hanging(name: str) -> Check:
+        async def wait() -> None:
+            try:
+                await started.wait()
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.shield(asyncio.to_thread(cleaned.append, name))
+
+        return check(name, wait)
+
+    running = asyncio.create_task(run_checks([hanging("a"), hanging("b")], lambda _: None))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sorted(cleaned) == ["a", "b"]
+
+
+async def test_a_reader_that_goes_away_ends_the_examination() -> None:
+    def gone(_: Row) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await run_checks([check("a"), check("b", asyncio.Event().wait)], gone)

@@ -1,0 +1,119 @@
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.errors import HostUnfit, InvalidRequest
+from pyro_mcp.images import confine, disk
+from tests.unit.images.conftest import MIB
+
+
+def content(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def output_about(fd: int, *command: str) -> str:
+    """What a program that must succeed says about the disk."""
+    argv = [*command, f"/proc/self/fd/{fd}"]
+    return subprocess.run(argv, pass_fds=[fd], check=True, capture_output=True, text=True).stdout
+
+
+async def test_a_blank_disk_is_a_whole_file_system_with_a_journal(tmp_path: Path) -> None:
+    fd = await disk.open_blank(tmp_path, 64 * MIB)
+    try:
+        assert os.fstat(fd).st_size == 64 * MIB
+        assert os.fstat(fd).st_blocks * 512 < 8 * MIB
+        output_about(fd, "e2fsck", "-fn")
+        assert "has_journal" in output_about(fd, "dumpe2fs", "-h")
+    finally:
+        os.close(fd)
+
+
+async def test_a_blank_disk_is_made_once_when_many_want_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, really_run = list[str](), confine.run
+
+    async def counted(confinement: confine.Confinement, argv: list[str], *, env: dict[str, str]) -> confine.Ended:
+        runs.append(argv[0])
+        return await really_run(confinement, argv, env=env)
+
+    monkeypatch.setattr(confine, "run", counted)
+    fds = await asyncio.gather(*(disk.open_blank(tmp_path, 16 * MIB) for _ in range(5)))
+    assert runs == ["mkfs.ext4"]
+    assert len({os.fstat(fd).st_ino for fd in fds}) == 1
+    for fd in fds:
+        os.close(fd)
+    assert {file.name for file in (tmp_path / "disks").iterdir()} == {"blank-1-16.ext4", "blank.lock"}
+
+
+@pytest.mark.parametrize("size", [0, -MIB, 15 * MIB, 16 * MIB + 1])
+async def test_sizes_that_cannot_be_are_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await disk.open_blank(tmp_path, size)
+    assert caught.value.code == "bad_disk_size"
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_clone_is_equal_sparse_nameless_and_independent(tmp_path: Path) -> None:
+    blank = await disk.open_blank(tmp_path, 64 * MIB)
+    clone = await disk.clone(blank, tmp_path)
+    try:
+        assert content(clone) == content(blank)
+        assert os.fstat(clone).st_blocks <= os.fstat(blank).st_blocks + 64
+        assert os.listdir(tmp_path) == ["disks"]
+        os.pwrite(clone, b"mine", 4096)
+        assert os.pread(blank, 4, 4096) != b"mine"
+        again = os.open(f"/proc/self/fd/{clone}", os.O_RDWR)
+        assert os.pread(again, 4, 4096) == b"mine"
+        os.close(again)
+    finally:
+        os.close(blank)
+        os.close(clone)
+
+
+async def test_a_clone_may_lie_on_another_file_system(tmp_path: Path, small_file_system: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.write(b"head")
+        file.seek(8 * MIB)
+        file.write(b"tail")
+        file.truncate(16 * MIB)
+    blank = os.open(source, os.O_RDONLY)
+    clone = await disk.clone(blank, small_file_system)
+    try:
+        assert content(clone) == source.read_bytes()
+        assert os.fstat(clone).st_blocks * 512 < MIB
+    finally:
+        os.close(blank)
+        os.close(clone)
+
+
+async def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(tmp_path: Path, small_file_system: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 4 * MIB)
+    blank = os.open(source, os.O_RDONLY)
+    open_before = len(os.listdir("/proc/self/fd"))
+    try:
+        with pytest.raises(HostUnfit) as caught:
+            await disk.clone(blank, small_file_system)
+        assert len(os.listdir("/proc/self/fd")) == open_before
+    finally:
+        os.close(blank)
+    assert caught.value.code == "no_disk_space"
+    assert os.statvfs(small_file_system).f_bavail * os.statvfs(small_file_system).f_frsize == 2 * MIB
+
+
+async def test_a_blank_disk_on_a_full_file_system_leaves_nothing(small_file_system: Path) -> None:
+    (small_file_system / "filler").write_bytes(b"x" * (2 * MIB - 16384))
+    with pytest.raises(HostUnfit) as caught:
+        await disk.open_blank(small_file_system, 256 * MIB)
+    assert caught.value.code in ("disk_failed", "no_disk_space")
+    assert [file.name for file in (small_file_system / "disks").iterdir()] == ["blank.lock"]
+
+
+async def test_without_mkfs_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confine, "environment", lambda: {"PATH": str(tmp_path)})
+    with pytest.raises(HostUnfit) as caught:
+        await disk.open_blank(tmp_path, 16 * MIB)
+    assert (caught.value.code, caught.value.hint) == ("missing_program", "sudo apt-get install e2fsprogs")

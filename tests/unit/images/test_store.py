@@ -1,0 +1,179 @@
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp import digests
+from pyro_mcp.errors import HostUnfit, NotFound, SourceFailed
+from pyro_mcp.images import locks
+from pyro_mcp.images import store as stores
+from pyro_mcp.images.pull import pull
+from pyro_mcp.images.store import Store
+from tests.unit.images.fake_source import FakeSource
+
+
+async def install(store: Store, name: str = "debian:12", content: bytes = b"an image") -> str:
+    installed = await pull(store, name, FakeSource(content), lambda progress: None)
+    assert installed.digest is not None
+    return installed.digest
+
+
+def image_file(store: Store, digest: str) -> Path:
+    return store.image_folder(digest) / stores.IMAGE_FILE
+
+
+def damage(file: Path, content: bytes) -> None:
+    file.chmod(0o600)
+    file.write_bytes(content)
+
+
+async def test_the_list_shows_the_catalog_and_what_is_installed(store: Store) -> None:
+    digest = await install(store)
+    listed = {info.name: info for info in stores.list_environments(store)}
+    assert set(listed) == {"debian:12", "debian:12-base", "debian:12-build"}
+    assert [info.name for info in listed.values() if info.installed] == ["debian:12"]
+    found = listed["debian:12"]
+    assert (found.digest, found.source, found.contents) == (digest, "a fake mirror", ())
+    assert found.size_bytes == stores.disk_usage(store.image_folder(digest))
+    assert found.installed_at is not None
+    assert "git" in found.packages
+
+
+async def test_inspect_shows_what_is_inside(store: Store) -> None:
+    await install(store)
+    assert stores.inspect(store, "debian:12").contents == ("less 1.0", "patch 2.0")
+    assert stores.inspect(store, "debian:12-base").installed is False
+    with pytest.raises(NotFound):
+        stores.inspect(store, "debian:11")
+
+
+async def test_what_was_never_prepared_has_nothing_installed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "none")
+    assert not any(info.installed for info in stores.list_environments(store))
+    with pytest.raises(NotFound) as caught:
+        await stores.open_verified(store, "debian:12")
+    assert (caught.value.code, caught.value.hint) == ("environment_not_installed", "pyro env pull debian:12")
+    assert os.listdir(tmp_path) == []
+
+
+async def test_an_open_image_is_the_installed_one_and_locked(store: Store) -> None:
+    digest = await install(store, content=b"0123456789")
+    with await stores.open_verified(store, "debian:12") as image:
+        assert (image.environment, image.digest, image.size_bytes) == ("debian:12", digest, 10)
+        assert os.pread(image.fd, 100, 0) == b"0123456789"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(image.fd, b"x")
+        other = os.open(image_file(store, digest), os.O_RDONLY)
+        assert not locks.try_lock(other)
+    assert locks.try_lock(other)
+    os.close(other)
+
+
+async def test_an_unknown_name_is_not_opened(store: Store) -> None:
+    with pytest.raises(NotFound) as caught:
+        await stores.open_verified(store, "debian:12-bild")
+    assert "debian:12-build" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("content", [b"an imagE", b"an", b"", b"an image and more"])
+async def test_a_damaged_image_is_found_before_use_and_the_next_pull_mends_it(store: Store, content: bytes) -> None:
+    digest = await install(store)
+    (await stores.open_verified(store, "debian:12")).close()
+    damage(image_file(store, digest), content)
+    open_before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SourceFailed) as caught:
+        await stores.open_verified(store, "debian:12")
+    assert (caught.value.code, caught.value.hint) == ("image_corrupt", "install it again: pyro env pull debian:12")
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert os.listdir(store.images) == os.listdir(store.staging) == []
+    assert not stores.inspect(store, "debian:12").installed
+    assert await install(store) == digest
+    (await stores.open_verified(store, "debian:12")).close()
+
+
+async def test_a_damaged_image_that_two_names_share_is_lost_for_both(store: Store) -> None:
+    digest = await install(store)
+    assert await install(store, "debian:12-base") == digest
+    damage(image_file(store, digest), b"rubbish")
+    with pytest.raises(SourceFailed):
+        await stores.open_verified(store, "debian:12")
+    assert not stores.inspect(store, "debian:12-base").installed
+    with pytest.raises(NotFound):
+        await stores.open_verified(store, "debian:12-base")
+
+
+async def test_two_who_find_the_damage_at_once_both_hear_of_it(store: Store) -> None:
+    damage(image_file(store, await install(store)), b"rubbish")
+    results = await asyncio.gather(
+        *(stores.open_verified(store, "debian:12") for _ in range(2)), return_exceptions=True
+    )
+    assert [getattr(result, "code", None) for result in results] == ["image_corrupt"] * 2
+
+
+async def test_a_new_image_survives_the_news_that_the_old_one_was_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await install(store)
+    damage(image_file(store, old), b"rubbish")
+    really_matches = digests.matches
+
+    def slow(path: Path, digest: str, memory: Path) -> bool:
+        found = really_matches(path, digest, memory)
+        asyncio.run(install(store, content=b"a newer image"))
+        monkeypatch.setattr(digests, "matches", really_matches)
+        return found
+
+    monkeypatch.setattr(digests, "matches", slow)
+    with pytest.raises(SourceFailed):
+        await stores.open_verified(store, "debian:12")
+    with await stores.open_verified(store, "debian:12") as image:
+        assert os.pread(image.fd, 100, 0) == b"a newer image"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 1}', '{"name": "debian:12"}'])
+async def test_a_reference_that_makes_no_sense_counts_as_not_installed(store: Store, content: str) -> None:
+    await install(store)
+    write(store.reference_file("debian:12"), content)
+    assert not stores.inspect(store, "debian:12").installed
+    with pytest.raises(NotFound):
+        await stores.open_verified(store, "debian:12")
+    await install(store)
+    assert stores.inspect(store, "debian:12").installed
+
+
+def write(file: Path, content: str) -> None:
+    file.write_text(content)
+
+
+async def test_an_image_without_its_file_is_not_installed_and_comes_back(store: Store) -> None:
+    digest = await install(store)
+    image_file(store, digest).unlink()
+    assert not stores.inspect(store, "debian:12").installed
+    with pytest.raises(NotFound):
+        await stores.open_verified(store, "debian:12")
+    assert await install(store) == digest
+    (await stores.open_verified(store, "debian:12")).close()
+
+
+def test_names_become_different_file_names() -> None:
+    names = ("debian:12", "debian%3a12", "debian/12", "debian%2f12", "debian12")
+    assert len({stores.file_name(name) for name in names}) == len(names)
+    assert not any(set("/:") & set(stores.file_name(name)) for name in names)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HostUnfit) as caught:
+        Store(tmp_path / "file" / "cache").prepare()
+    assert caught.value.code == "cache_unwritable"
+    assert "PYRO_CACHE_DIR" in str(caught.value.hint)
+
+
+def test_disk_usage_counts_blocks_not_lengths(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "data").write_bytes(os.urandom(100_000))
+    assert 100_000 <= stores.disk_usage(tmp_path) < 200_000
+    assert stores.disk_usage(tmp_path / "missing") == 0

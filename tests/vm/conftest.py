@@ -1,0 +1,38 @@
+"""Real guests: one daemon and one installed environment for the whole session, checked for leaks at the end."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.errors import PyroError
+from tests.vm.eventually import eventually
+from tests.vm.pyro_command import PyroCommand, descendants
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session")
+def pyro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyroCommand]:
+    """`pyro` with debian:12 installed in the user's own cache; its daemon must end with nothing left below it."""
+    command = PyroCommand(tmp_path_factory.mktemp("home"))
+    installed = command("run", "debian:12", "--", "true")
+    assert installed.exit_code == 0, installed.stderr
+    yield command
+    pid = command.daemon_pid()
+    eventually(lambda: not descendants(pid))
+    command.client.stop()
+
+
+@pytest.fixture
+def lone_pyro(tmp_path: Path) -> Iterator[PyroCommand]:
+    """`pyro` with a daemon of its own, for tests that do it harm."""
+    command = PyroCommand(tmp_path / "home")
+    yield command
+    with contextlib.suppress(PyroError):
+        command.client.stop()

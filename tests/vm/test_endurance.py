@@ -1,0 +1,40 @@
+"""Many runs, at the same time and one after the other, without a leak or a hang."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.vm.eventually import eventually
+from tests.vm.pyro_command import PyroCommand, descendants, files_below, open_files
+
+_RUNS = 200
+_AT_ONCE = 8
+
+
+@pytest.mark.slow
+def test_200_runs_8_at_once_leave_nothing(pyro: PyroCommand) -> None:
+    daemon = pyro.daemon_pid()
+    cache = pyro.client.settings.cache_dir
+    one_run(pyro, 0)
+    before = snapshot(daemon, pyro.home, cache)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(lambda number: one_run(pyro, number), range(_RUNS)))
+    eventually(lambda: not descendants(daemon))
+    after = snapshot(daemon, pyro.home, cache)
+    assert pyro.daemon_pid() == daemon
+    assert after == before
+
+
+def one_run(pyro: PyroCommand, number: int) -> None:
+    """A run with output and exit code of its own, so that a mix-up would show."""
+    script = f"echo {number}; echo {number} >&2; cat >/dev/null; exit {number % 100}"
+    ended = pyro("run", "debian:12", "--timeout-seconds", "120", "--", "sh", "-c", script, stdin=b"input")
+    assert (ended.exit_code, ended.stdout) == (number % 100, b"%d\n" % number), ended.stderr
+    assert ended.stderr.splitlines()[0] == str(number)
+
+
+def snapshot(daemon: int, home: Path, cache: Path) -> tuple[object, ...]:
+    """Open descriptors, files and disk space; the daemon's log may grow."""
+    in_home = {name: size for name, size in files_below(home).items() if not name.startswith("daemon.log")}
+    return open_files(daemon), in_home, files_below(cache)

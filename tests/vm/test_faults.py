@@ -1,0 +1,167 @@
+"""What goes wrong on the host in the middle of a run: each a clear error, and nothing left behind."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.vm.eventually import eventually
+from tests.vm.pyro_command import VMM, Ended, PyroCommand, descendants, files_below, kill, named
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+def start_and_see_ready(pyro: PyroCommand) -> "subprocess.Popen[bytes]":
+    """A run whose command is under way."""
+    process = pyro.start("run", "debian:12", "--timeout-seconds", "600", "--", "sh", "-c", "echo ready; sleep 1000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def finish(process: "subprocess.Popen[bytes]") -> Ended:
+    with process:
+        stdout, stderr = process.communicate(timeout=60)
+    return Ended(process.returncode, stdout, stderr.decode())
+
+
+def assert_still_works(pyro: PyroCommand) -> None:
+    assert pyro("run", "debian:12", "--", "echo", "fine").stdout == b"fine\n"
+
+
+def test_a_killed_vmm_is_told_and_leaves_nothing(lone_pyro: PyroCommand) -> None:
+    process = start_and_see_ready(lone_pyro)
+    daemon = lone_pyro.daemon_pid()
+    (vmm,) = named(descendants(daemon), VMM)
+    kill(vmm)
+    ended = finish(process)
+    assert ended.exit_code == 2
+    assert "[guest_gone]" in ended.stderr
+    eventually(lambda: not descendants(daemon))
+    assert_still_works(lone_pyro)
+
+
+def test_a_killed_daemon_takes_its_machines_along_and_the_next_run_works(lone_pyro: PyroCommand) -> None:
+    process = start_and_see_ready(lone_pyro)
+    daemon = lone_pyro.daemon_pid()
+    below = descendants(daemon)
+    assert named(below, VMM)
+    kill(daemon)
+    ended = finish(process)
+    assert ended.exit_code == 2
+    assert "[daemon_gone]" in ended.stderr
+    eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
+    assert_still_works(lone_pyro)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_client_that_goes_away_takes_its_machine_along(lone_pyro: PyroCommand, number: signal.Signals) -> None:
+    process = start_and_see_ready(lone_pyro)
+    daemon = lone_pyro.daemon_pid()
+    before = files_below(lone_pyro.home)
+    process.send_signal(number)
+    finish(process)
+    eventually(lambda: not descendants(daemon))
+    assert files_below(lone_pyro.home).keys() == before.keys()
+
+
+def test_an_interrupt_during_the_boot_ends_the_machine(lone_pyro: PyroCommand) -> None:
+    daemon = lone_pyro.daemon_pid()
+    process = lone_pyro.start("run", "debian:12", "--", "true")
+    eventually(lambda: named(descendants(daemon), VMM))
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.exit_code == 130
+    assert "[interrupted]" in ended.stderr
+    eventually(lambda: not descendants(daemon))
+
+
+def test_an_interrupt_during_a_pull_leaves_nothing(lone_pyro: PyroCommand, tmp_path: Path) -> None:
+    pyro = PyroCommand(lone_pyro.home, {"PYRO_CACHE_DIR": str(tmp_path / "cache")})
+    process = pyro.start("run", "debian:12-base", "--", "true")
+    assert process.stderr is not None
+    while b"phase=download" not in process.stderr.readline():
+        pass
+    daemon = pyro.daemon_pid()
+    process.send_signal(signal.SIGINT)
+    assert finish(process).exit_code == 130
+    eventually(lambda: not descendants(daemon))
+    eventually(lambda: not list((tmp_path / "cache" / "staging").iterdir()))
+    assert not any(str(tmp_path) in line for line in Path("/proc/mounts").read_text().splitlines())
+    pyro.client.stop()
+
+
+def test_a_daemon_told_to_end_ends_its_machines_in_order(lone_pyro: PyroCommand) -> None:
+    process = start_and_see_ready(lone_pyro)
+    daemon = lone_pyro.daemon_pid()
+    below = descendants(daemon)
+    kill(daemon, signal.SIGTERM)
+    assert finish(process).exit_code == 2
+    eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in (daemon, *below)))
+    assert not (lone_pyro.home / "daemon.sock").exists()
+
+
+def test_no_vmm_on_the_host(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    pyro = PyroCommand(tmp_path / "home", {"PATH": str(tools)})
+    ended = pyro("run", "debian:12", "--", "true")
+    pyro.client.stop()
+    assert ended.exit_code == 1
+    assert "[no_vmm]" in ended.stderr
+    assert "apt-get install qemu-system-x86" in ended.stderr
+
+
+def test_a_corrupted_image_is_found_before_use_and_can_be_pulled_again(tmp_path: Path) -> None:
+    cache = copied_cache(tmp_path)
+    pyro = PyroCommand(tmp_path / "home", {"PYRO_CACHE_DIR": str(cache)})
+    assert_still_works(pyro)
+    (image,) = cache.glob("images/*/rootfs.sqfs")
+    image.chmod(0o644)
+    with image.open("r+b") as file:
+        file.seek(image.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    ended = pyro("run", "debian:12", "--", "true")
+    assert ended.exit_code == 1
+    assert "[image_corrupt]" in ended.stderr
+    assert "pyro env pull debian:12" in ended.stderr
+    assert not list(cache.glob("images/*"))
+    listed = pyro("env", "list", "--json").stdout.decode()
+    pyro.client.stop()
+    assert '"installed": true' not in listed
+
+
+def copied_cache(tmp_path: Path) -> Path:
+    """A cache with debian:12 that may be harmed."""
+    users = Path(PyroCommand(tmp_path).environment.get("PYRO_CACHE_DIR") or Path("~/.cache/pyro").expanduser())
+    cache = tmp_path / "cache"
+    shutil.copytree(users, cache, ignore=shutil.ignore_patterns("staging", "disks"))
+    for folder in ("environments", "images"):
+        for entry in (cache / folder).iterdir():
+            if "debian%3a12.json" not in entry.name and folder == "environments":
+                entry.unlink()
+    keep = (cache / "environments" / "debian%3a12.json").read_text()
+    for image in (cache / "images").iterdir():
+        if image.name.removeprefix("sha256-") not in keep:
+            shutil.rmtree(image)
+    return cache
+
+
+def test_a_corrupted_runtime_bundle_is_found_before_use(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree("build/runtime_bundle/linux-x86_64", bundle)
+    with (bundle / "vmlinux").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"rubbish")
+    pyro = PyroCommand(tmp_path / "home", {"PYRO_RUNTIME_BUNDLE_DIR": str(bundle)})
+    ended = pyro("run", "debian:12", "--", "true")
+    pyro.client.stop()
+    assert ended.exit_code == 1
+    assert "vmlinux" in ended.stderr
+    assert "hint:" in ended.stderr
