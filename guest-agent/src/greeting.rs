@@ -39,7 +39,7 @@ impl Greeting {
     /// Takes bytes from the host. Returns what came after the start, once it has come.
     pub fn receive(&mut self, bytes: &[u8], identity: &Identity, outgoing: &mut Outgoing) -> Option<Vec<u8>> {
         self.scanner.push(bytes);
-        while let Some(packet) = self.scanner.next() {
+        while let Some(packet) = self.scanner.take_packet() {
             match packet {
                 Packet::Hello { nonce, generation } => {
                     self.answered = (generation == GENERATION).then_some(nonce);

@@ -2,7 +2,7 @@
 //!
 //! Written out here, and not taken from a library, for three reasons: command output is read from its pipe straight
 //! into the frame that carries it; window credit for stdin is given when the command has read it rather than when the
-//! agent has, so that a signal behind unread stdin is still seen; and little code runs, which counts under emulation.
+//! agent has, which bounds what the agent keeps; and little code runs, which counts where the processor is emulated.
 
 use std::collections::HashMap;
 

@@ -73,12 +73,12 @@ enum Candidate {
 }
 
 impl Scanner {
-    /// Bytes to be looked at by `next`. The caller gives no more than one read's worth at a time.
+    /// Bytes to be looked at by `take_packet`. The caller gives no more than one read's worth at a time.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    pub fn next(&mut self) -> Option<Packet> {
+    pub fn take_packet(&mut self) -> Option<Packet> {
         let mut kept = None;
         for start in 0..self.buffer.len() {
             match examine(&self.buffer[start..]) {
@@ -148,7 +148,7 @@ mod tests {
         let mut seen = Vec::new();
         for chunk in bytes.chunks(step) {
             scanner.push(chunk);
-            seen.extend(std::iter::from_fn(|| scanner.next()));
+            seen.extend(std::iter::from_fn(|| scanner.take_packet()));
             assert!(scanner.buffer.len() < HEADER_LEN + MAX_LEN);
         }
         seen
@@ -207,7 +207,7 @@ mod tests {
     fn what_follows_a_packet_is_kept() {
         let mut scanner = Scanner::default();
         scanner.push(&[&start(&A)[..], b"yamux"].concat());
-        assert_eq!(scanner.next(), Some(Packet::Start { nonce: A }));
+        assert_eq!(scanner.take_packet(), Some(Packet::Start { nonce: A }));
         assert_eq!(scanner.into_rest(), b"yamux");
     }
 }

@@ -92,6 +92,7 @@ struct ChildEnds {
 
 impl Spawner {
     pub fn new(limits: CommandLimits) -> std::io::Result<Self> {
+        keep_from_commands()?;
         Ok(Self { null: OpenOptions::new().read(true).write(true).open("/dev/null")?, limits })
     }
 
@@ -182,6 +183,14 @@ impl Image {
         }
         outcome
     }
+}
+
+/// Marks whatever the agent has open by now, and may have inherited, as not to be passed on.
+fn keep_from_commands() -> nix::Result<()> {
+    const FIRST: libc::c_uint = libc::STDERR_FILENO as libc::c_uint + 1;
+    // SAFETY: no descriptor is closed, and none of the agent's is meant to be passed on.
+    let result = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    Errno::result(result).map(drop)
 }
 
 /// Where a program can be: at its path, or in the directories of `PATH` if it is a mere name.

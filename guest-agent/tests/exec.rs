@@ -5,6 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
+use nix::libc;
 use pyro_agent::message::{AgentMessage, ErrorCode, Exec, HostMessage};
 
 async fn host() -> (Agent, Host) {
@@ -118,14 +119,17 @@ fn environment_and_directory() {
 fn a_command_starts_with_a_clean_slate() {
     run(async {
         let (_agent, host) = host().await;
-        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\\t'; umask; ls /proc/self/fd | wc -l; \
-                      awk '{print ($5 == $1) ($6 == $1)}' /proc/self/stat | head -c0; ps -o pid=,pgid=,sid= -p $$ | tr -s ' '";
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; umask; ls /proc/self/fd | wc -l; \
+                      read pid name state parent group session rest < /proc/$$/stat; echo $pid $group $session";
         let outcome = run_shell(&host, script).await;
         let lines: Vec<_> = outcome.stdout().lines().collect();
-        assert_eq!(lines[..3], ["SigBlk:0000000000000000", "SigIgn:0000000000000000", "0022"]);
-        // Its three and the one for reading the directory.
+        let signals = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+        assert_eq!(signals(lines[0]), 0, "no signal is blocked");
+        assert_eq!(signals(lines[1]) & 1 << (libc::SIGPIPE - 1), 0, "SIGPIPE is not ignored");
+        assert_eq!(lines[2], "0022");
+        // Its own three and the one for reading the directory.
         assert_eq!(lines[3].trim(), "4");
-        let ids: Vec<_> = lines[4].split_whitespace().collect();
+        let ids: Vec<_> = lines[4].split(' ').collect();
         assert!(ids[0] == ids[1] && ids[1] == ids[2], "{ids:?} is not a session of its own");
     });
 }
@@ -212,22 +216,39 @@ fn signals_go_to_the_group() {
     run(async {
         let (_agent, host) = host().await;
         let mut exchange = host.request(&HostMessage::Exec(shell("sleep 100 & echo $!; wait"))).await;
-        exchange.started().await;
+        let pid = exchange.started().await;
         let (_, child) = exchange.next().await.unwrap();
-        exchange.say(&HostMessage::Signal { signal: 12 }).await;
+        assert_eq!(host.signal(pid, 12).await, AgentMessage::Ok {});
         assert_eq!(*exchange.outcome().await.last(), killed(12));
         wait_for_end(String::from_utf8(child).unwrap().trim().parse().unwrap()).await;
     });
 }
 
 #[test]
-fn a_signal_behind_unread_stdin_is_seen() {
+fn a_signal_reaches_a_command_that_does_not_read_its_stdin() {
     run(async {
         let (_agent, host) = host().await;
-        let mut exchange = host.request(&HostMessage::Exec(Exec { stdin: true, ..command(&["sleep", "100"]) })).await;
+        let exec = HostMessage::Exec(Exec { stdin: true, ..command(&["sleep", "100"]) });
+        let mut exchange = host.request(&exec).await;
+        let pid = exchange.started().await;
         exchange.send(&frame(0, &vec![0; 200_000])).await;
-        exchange.say(&HostMessage::Signal { signal: 15 }).await;
+        assert_eq!(host.signal(pid, 15).await, AgentMessage::Ok {});
         assert_eq!(*exchange.outcome().await.last(), killed(15));
+    });
+}
+
+#[test]
+fn only_a_running_command_can_be_signalled() {
+    run(async {
+        let (agent, host) = host().await;
+        let mut exchange = host.exec(&["true"]).await;
+        let over = exchange.started().await;
+        exchange.outcome().await;
+        for pid in [over, agent.pid(), 1, 0, -1] {
+            let answer = host.signal(pid, 15).await;
+            assert!(matches!(answer, AgentMessage::Error { code: ErrorCode::NoSuchCommand, .. }), "{answer:?}");
+        }
+        host.ping().await;
     });
 }
 

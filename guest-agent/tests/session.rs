@@ -78,6 +78,8 @@ fn requests_that_make_no_sense_cost_one_stream_each() {
             frame(3, b"{\"type\":\"dance\"}"),
             frame(3, b"{\"type\":\"exec\"}"),
             frame(3, b"{\"type\":\"signal\",\"signal\":15}"),
+            frame(3, b"{\"type\":\"signal\",\"pid\":2,\"signal\":0}"),
+            frame(3, b"{\"type\":\"signal\",\"pid\":2,\"signal\":65}"),
             frame(0, b"stdin"),
             frame(1, b"stdout"),
             frame(0, b""),
@@ -110,7 +112,7 @@ fn nonsense_during_a_command_ends_the_command() {
             (false, frame(0, b"nobody asked for it")),
             (true, [frame(0, b""), frame(0, b"after the end")].concat()),
             (true, frame(2, b"")),
-            (true, frame(3, b"{\"type\":\"signal\",\"signal\":65}")),
+            (true, frame(3, b"{\"type\":\"signal\",\"pid\":2,\"signal\":15}")),
             (true, frame(3, b"{\"type\":\"ping\"}")),
         ] {
             let mut exchange = host.request(&HostMessage::Exec(Exec { stdin, ..command(&["sleep", "100"]) })).await;

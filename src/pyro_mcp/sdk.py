@@ -6,6 +6,7 @@ result = Pyro().run_in_vm("debian:12", ["git", "--version"])
 print(result.stdout.decode())
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -73,6 +74,10 @@ class RunStream:
     def send_input(self, parts: Iterable[bytes]) -> None:
         """Give the command its input, part by part as `parts` yields them, and end it; returns when all is taken."""
         self._daemon.upload(f"{self._path}/stdin", parts)
+
+    def cancel(self) -> None:
+        """From another thread: stop the run; whoever iterates over it gets `DaemonFailed`."""
+        self._events.cancel()
 
     def close(self) -> None:
         """Stop the run if it has not ended."""
@@ -145,11 +150,13 @@ class Pyro:
     ) -> EnvironmentInfo:
         """Install an environment or renew it; `source` is another mirror. Raises `NotFound`, `SourceFailed`."""
         installed: EnvironmentInfo | None = None
-        for event in self._daemon.stream(f"{_environment_path(environment)}/pull", models.encode(PullRequest(source))):
-            if isinstance(event, Progress) and on_progress is not None:
-                on_progress(event)
-            elif isinstance(event, EnvironmentInfo):
-                installed = event
+        path = f"{_environment_path(environment)}/pull"
+        with contextlib.closing(self._daemon.stream(path, models.encode(PullRequest(source)))) as events:
+            for event in events:
+                if isinstance(event, Progress) and on_progress is not None:
+                    on_progress(event)
+                elif isinstance(event, EnvironmentInfo):
+                    installed = event
         if installed is None:
             raise DaemonFailed("daemon_gone", "pyro's daemon ended in the middle of the pull", "pull again")
         return installed

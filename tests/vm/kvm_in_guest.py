@@ -8,8 +8,8 @@ import ctypes
 import dataclasses
 import json
 import os
+import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 FOLDER = Path("/tmp/kvm")
@@ -26,8 +26,8 @@ def load(module: Path) -> None:
 
 
 def main() -> None:
-    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-        archive.extractall(FOLDER, filter="tar")
+    FOLDER.mkdir()
+    subprocess.run(["tar", "-x", "-C", FOLDER], check=True)
     for name in MODULES:
         load(Path("/lib/modules") / os.uname().release / "kernel" / name)
     sys.path.insert(0, str(FOLDER / "src"))

@@ -1,13 +1,14 @@
 """A program that pulls an environment, for tests that need another user or another view of the disks.
 
-    pulling.py CACHE NAME [PHASE]
+    pulling.py CACHE NAME [cancel|kill PHASE]
 
-With a phase, the pull is cancelled when it gets there. Prints one JSON object: how it ended, and what is left.
+The pull can be cancelled when it gets to a phase, or this program kill itself there. Prints one JSON object: how it ended, and what is left.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,17 +19,19 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.models import Progress
 
 
-async def main(cache: str, name: str, cancel_at: str = "") -> dict[str, object]:
+async def main(cache: str, name: str, action: str = "", phase: str = "") -> dict[str, object]:
     """Pull and tell."""
     store = Store(Path(cache))
     arrived = asyncio.Event()
 
     def report(progress: Progress) -> None:
-        if progress.phase == cancel_at:
+        if progress.phase == phase:
             arrived.set()
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     task = asyncio.create_task(pull(store, name, debian.source(), report))
-    if cancel_at:
+    if action == "cancel":
         await asyncio.wait([task, asyncio.create_task(arrived.wait())], return_when=asyncio.FIRST_COMPLETED)
         task.cancel()
     told: dict[str, object] = {"code": None, "digest": None}

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::future::poll_fn;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -120,6 +120,13 @@ impl Host {
 
     pub async fn exec(&self, argv: &[&str]) -> Exchange {
         self.request(&HostMessage::Exec(command(argv))).await
+    }
+
+    /// Sends a signal to a command and returns the answer.
+    pub async fn signal(&self, pid: i32, signal: i32) -> AgentMessage {
+        let mut outcome = self.request(&HostMessage::Signal { pid, signal }).await.outcome().await;
+        assert_eq!(outcome.messages.len(), 1);
+        outcome.messages.remove(0)
     }
 
     /// Asks for a sign of life on a stream of its own.
@@ -276,7 +283,9 @@ pub async fn wait_for_end(pid: i32) {
         }
         OwnedFd::from_raw_fd(fd)
     };
-    AsyncFd::new(handle.as_raw_fd()).unwrap().readable().await.unwrap().retain_ready();
+    // SAFETY: the value owns its descriptor and keeps it open.
+    let handle = unsafe { AsyncFd::register(handle) }.unwrap();
+    handle.readable().await.unwrap().retain_ready();
 }
 
 pub fn is_alive(pid: i32) -> bool {

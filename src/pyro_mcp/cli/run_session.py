@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
 
 from pyro_mcp.cli.progress import ProgressPrinter
-from pyro_mcp.errors import Interrupted, PyroError
+from pyro_mcp.cli.signals import told_of
+from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.models import Progress, RunFinished, RunStarted
 from pyro_mcp.sdk import RunStream
@@ -31,19 +31,31 @@ class RunSession:
         self._printer = ProgressPrinter()
         self._started = False
         self._interrupts = 0
+        self._given_up: int | None = None
 
     def follow(self) -> RunFinished:
         """Pass everything on until the run ends. Raises `PyroError`, and `Interrupted` when the user gives up."""
-        with self._signals_forwarded(), self._run:
-            for event in self._run:
-                if isinstance(event, OutputChunk):
-                    self._take_output(event)
-                elif isinstance(event, Progress):
-                    self._printer.show(event)
-                elif isinstance(event, RunStarted):
-                    self._begin_input()
-                elif isinstance(event, RunFinished):
-                    return event
+        with told_of(_FORWARDED, self._on_signal), self._run:
+            try:
+                return self._follow()
+            except DaemonFailed:
+                if self._given_up is None:
+                    raise
+                exit_code = 128 + self._given_up
+                raise Interrupted("interrupted", "interrupted before the command's end", exit_code=exit_code) from None
+            finally:
+                self._printer.clear()
+
+    def _follow(self) -> RunFinished:
+        for event in self._run:
+            if isinstance(event, OutputChunk):
+                self._take_output(event)
+            elif isinstance(event, Progress):
+                self._printer.show(event)
+            elif isinstance(event, RunStarted):
+                self._begin_input()
+            elif isinstance(event, RunFinished):
+                return event
         raise AssertionError("a run's events end with its end or an error")
 
     def result(self, finished: RunFinished) -> dict[str, object]:
@@ -69,27 +81,15 @@ class RunSession:
         with contextlib.suppress(PyroError, OSError):
             self._run.send_input(_read_all(sys.stdin))
 
-    @contextlib.contextmanager
-    def _signals_forwarded(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in _FORWARDED}
-        try:
-            yield
-        finally:
-            self._printer.clear()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int) -> None:
         self._interrupts += number == signal.SIGINT
         if not self._started or self._interrupts >= _ABANDON_AFTER:
-            exit_code = 128 + number
-            raise Interrupted("interrupted", "interrupted before the command's end", exit_code=exit_code)
-        # Not from here: the main thread must go on reading, or command and daemon would wait for it.
-        threading.Thread(target=self._forward, args=(number,), daemon=True).start()
-
-    def _forward(self, number: int) -> None:
-        with contextlib.suppress(PyroError, OSError):
-            self._run.signal(number)
+            self._given_up = number
+            self._run.cancel()
+        else:
+            # The command may have ended just now.
+            with contextlib.suppress(PyroError, OSError):
+                self._run.signal(number)
 
 
 def _read_all(stream: object) -> Iterator[bytes]:

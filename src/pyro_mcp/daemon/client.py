@@ -11,16 +11,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyro_mcp import models
 from pyro_mcp.daemon.place import DaemonPlace
-from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, PyroError, WireError, from_wire
+from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, WireError, from_wire
 from pyro_mcp.events import Event, OutputChunk, event_from_json
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag
-from pyro_mcp.models import DaemonHello
 from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
@@ -50,13 +49,17 @@ class DaemonClient:
         with contextlib.closing(self._connection()) as connection:
             return _ask(connection, method, path, body)
 
-    def stream(self, path: str, body: object) -> Generator[Event | OutputChunk, None, None]:
-        """One request answered with events; closing the iterator cancels the request."""
-        with contextlib.closing(self._connection()) as connection:
+    def stream(self, path: str, body: object) -> "EventReader":
+        """One request answered with events."""
+        connection = self._connection()
+        try:
             with _broken_connections():
                 response = _send(connection, "POST", path, body)
             _raise_for_status(response)
-            yield from _events(response)
+        except BaseException:
+            connection.close()
+            raise
+        return EventReader(connection, response)
 
     def upload(self, path: str, parts: Iterable[bytes]) -> None:
         """Send a body part by part, as the parts come."""
@@ -75,8 +78,7 @@ class DaemonClient:
         except OSError:
             return False
         with contextlib.closing(connection):
-            _ask(connection, "POST", "/v1/shutdown", None)
-        _wait_until_unlocked(place, wait_seconds)
+            _end(place, connection, wait_seconds)
         return True
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -84,29 +86,65 @@ class DaemonClient:
         place = DaemonPlace(self.settings.home)
         place.prepare()
         for _ in range(_CONNECT_TRIES):
-            connection = _connect_or_start(place, self.settings)
-            try:
-                hello = models.decode(DaemonHello, _ask(connection, "GET", "/v1/hello", None))
-            except DaemonFailed:
-                # It was ending as we came; the next one is ours to start.
-                connection.close()
-                continue
-            if (hello.version, hello.settings) == (__version__, self.settings.describe()):
-                return connection
-            connection.close()
-            self._replace(hello)
+            with contextlib.ExitStack() as stack:
+                connection = stack.enter_context(contextlib.closing(_connect_or_start(place, self.settings)))
+                try:
+                    hello = _ask(connection, "GET", "/v1/hello", None)
+                except DaemonFailed:
+                    continue  # it was ending as we came; the next one is ours to start
+                # Another version may say other things about itself, too.
+                version, settings = (
+                    (hello.get("version"), hello.get("settings")) if isinstance(hello, dict) else ("", "")
+                )
+                if (version, settings) == (__version__, self.settings.describe()):
+                    stack.pop_all()
+                    return connection
+                self._replace(place, connection, str(version)[:40])
         raise DaemonFailed("daemon_failed", "pyro's daemon does not stay up", f"see {place.log_path}")
 
-    def _replace(self, hello: DaemonHello) -> None:
+    def _replace(self, place: DaemonPlace, connection: http.client.HTTPConnection, version: str) -> None:
         """Have a daemon of another version or settings end, so that ours can start."""
         try:
-            self.stop()
+            _end(place, connection, _START_SECONDS)
         except Conflict as error:
             raise Conflict(
                 "daemon_busy",
-                f"a daemon of pyro {hello.version} with other settings is at work in {self.settings.home}",
+                f"a daemon of pyro {version} with other settings is at work in {self.settings.home}",
                 "wait for what it does, or use another PYRO_HOME",
             ) from error
+
+
+class EventReader:
+    """The events of one request, to be iterated over once. Closing it before the end cancels the request."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        self._socket = connection.sock
+
+    def __iter__(self) -> Iterator[Event | OutputChunk]:
+        """Events up to the end of the stream, which only the daemon's own last word may bring about."""
+        decoder = FrameDecoder()
+        while data := self._read():
+            for item in decoder.feed(data):
+                if isinstance(item, Output):
+                    yield OutputChunk("stdout" if item.tag is Tag.STDOUT else "stderr", item.data)
+                else:
+                    yield event_from_json(item.content)
+        if decoder.inside_frame:
+            raise _Gone()
+
+    def cancel(self) -> None:
+        """From another thread: make whoever iterates see a broken connection, and the daemon a client that left."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _read(self) -> bytes:
+        with _broken_connections():
+            return self._response.read1(_READ_BYTES)
 
 
 def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.HTTPConnection:
@@ -123,6 +161,8 @@ def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.H
         try:
             with place.listen() as listener:
                 _launch(place, settings, listener.fileno(), lock)
+                # While we hold the listener too: connecting cannot fail, whatever becomes of the daemon.
+                return _over(place.connect())
         finally:
             os.close(lock)
     raise DaemonFailed("daemon_hung", "a daemon holds its lock but does not answer", f"see {place.log_path}")
@@ -139,13 +179,23 @@ def _try_lock(place: DaemonPlace) -> int | None:
     return fd
 
 
-def _wait_until_unlocked(place: DaemonPlace, wait_seconds: float) -> None:
+def _end(place: DaemonPlace, connection: http.client.HTTPConnection, wait_seconds: float) -> None:
+    """Have the daemon on this connection end, and wait until it has or another stands in its place.
+
+    Raises `Conflict` if it is busy.
+    """
+    its_socket = place.socket_identity()
+    with contextlib.suppress(_Gone):
+        _ask(connection, "POST", "/v1/shutdown", None)
     deadline = time.monotonic() + wait_seconds
-    while (lock := _try_lock(place)) is None:
+    while place.socket_identity() in (its_socket, None):
+        lock = _try_lock(place)
+        if lock is not None:
+            os.close(lock)
+            return
         if time.monotonic() > deadline:
             raise DaemonFailed("daemon_hung", "the daemon was told to end but does not", f"see {place.log_path}")
         time.sleep(_POLL_SECONDS)
-    os.close(lock)
 
 
 def _launch(place: DaemonPlace, settings: "Settings", listener_fd: int, lock_fd: int) -> None:
@@ -194,31 +244,17 @@ def _raise_for_status(response: http.client.HTTPResponse) -> None:
     raise from_wire(wire)
 
 
-def _events(response: http.client.HTTPResponse) -> Iterator[Event | OutputChunk]:
-    """Events up to the end of the stream, which only the daemon's own last word may bring about."""
-    decoder = FrameDecoder()
-    while True:
-        with _broken_connections():
-            data = response.read1(_READ_BYTES)
-        if not data:
-            break
-        for item in decoder.feed(data):
-            if isinstance(item, Output):
-                yield OutputChunk("stdout" if item.tag is Tag.STDOUT else "stderr", item.data)
-            else:
-                yield event_from_json(item.content)
-    if decoder.inside_frame:
-        raise _daemon_gone()
-
-
 @contextlib.contextmanager
 def _broken_connections() -> Iterator[None]:
     """Turn what the transport raises when the daemon goes away into our own error."""
     try:
         yield
     except (http.client.HTTPException, ConnectionError, ValueError) as error:
-        raise _daemon_gone() from error
+        raise _Gone from error
 
 
-def _daemon_gone() -> PyroError:
-    return DaemonFailed("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")
+class _Gone(DaemonFailed):
+    """The daemon ended while it was spoken to."""
+
+    def __init__(self) -> None:
+        super().__init__("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")

@@ -78,6 +78,14 @@ class DaemonPlace:
             raise
         return listener
 
+    def socket_identity(self) -> tuple[int, int] | None:
+        """What tells one daemon's socket from the next one's, or None while there is none."""
+        try:
+            found = self.socket_path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_ctime_ns
+
     def open_log(self) -> int:
         """The log, opened for appending; one that has grown large is set aside first."""
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_BYTES:

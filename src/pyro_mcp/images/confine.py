@@ -9,8 +9,8 @@ their home, which other ids cannot pass.
 
 import asyncio
 import contextlib
-import getpass
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -131,7 +131,7 @@ def _missing_for_user() -> HostUnfit | None:
         return HostUnfit(
             "no_uidmap", "building as an ordinary user needs newuidmap", "sudo apt-get install uidmap, or pull as root"
         )
-    user = getpass.getuser()
+    user = _user_name()
     if not all(_has_range(file, user) for file in _ID_RANGES):
         return HostUnfit(
             "no_subuids",
@@ -139,6 +139,14 @@ def _missing_for_user() -> HostUnfit | None:
             f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}, or pull as root",
         )
     return None
+
+
+def _user_name() -> str:
+    """The user's name as newuidmap sees it: by id, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _has_range(file: Path, user: str) -> bool:

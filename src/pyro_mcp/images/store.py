@@ -275,6 +275,7 @@ def _is_whole(store: Store, image: OpenImage) -> bool:
 
 async def _discard(store: Store, installed: Reference) -> None:
     """Take a damaged image out of the store, unless a new one has taken its place meanwhile."""
+    store.prepare()
     aside = store.staging / f"damaged-{installed.build_id}"
     with store.lock():
         if reference(store, installed.name) != installed:

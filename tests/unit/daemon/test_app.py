@@ -57,7 +57,9 @@ class Answer:
 Ask = Callable[..., Awaitable[Answer]]
 
 
-async def ask(app: ASGIApp, method: str, path: str, body: object = None, parts: Iterable[bytes] | None = None) -> Answer:
+async def ask(
+    app: ASGIApp, method: str, path: str, body: object = None, parts: Iterable[bytes] | None = None
+) -> Answer:
     """One request; `parts` is a raw body that comes piece by piece."""
     pieces = list(parts) if parts is not None else [b"" if body is None else json.dumps(body).encode()]
     sent: list[Any] = []
@@ -147,7 +149,9 @@ async def test_one_environment(app: ASGIApp) -> None:
     assert (answer.json["name"], answer.json["installed"]) == ("debian:12", False)
 
 
-@pytest.mark.parametrize("name", ["debian:13", "debian/12", "../../etc", "", "prune", "%00", "a%2Fpull", "é", "x" * 5000])
+@pytest.mark.parametrize(
+    "name", ["debian:13", "debian/12", "../../etc", "", "prune", "%00", "a%2Fpull", "é", "x" * 5000]
+)
 async def test_an_unknown_environment_is_an_error_with_a_code_whatever_it_is_called(app: ASGIApp, name: str) -> None:
     answer = await ask(app, "GET", f"/v1/environments/{name}")
     assert (answer.status, answer.code) == (404, "unknown_environment")

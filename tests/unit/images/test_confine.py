@@ -1,6 +1,6 @@
 import asyncio
-import getpass
 import os
+import pwd
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +146,11 @@ class Lack:
     mends: str
 
 
+@dataclass(frozen=True)
+class User:
+    pw_name: str
+
+
 BOTH_PROGRAMS = ("newuidmap", "newgidmap")
 LACKS = (
     Lack((), "me:100000:65536\n", "no_uidmap", "apt-get install uidmap"),
@@ -163,7 +168,8 @@ async def test_a_user_who_cannot_build_is_told_what_mends_it(
     ranges = tmp_path / "subid"
     write(ranges, lack.subuids)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(getpass, "getuser", lambda: "me")
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: User("me"))
     monkeypatch.setattr(confine, "_ID_RANGES", (ranges, ranges))
     monkeypatch.setattr(confine, "_PATH", str(tmp_path))
     monkeypatch.setattr(confine, "_NAMESPACES", ("/bin/false",))
@@ -172,6 +178,14 @@ async def test_a_user_who_cannot_build_is_told_what_mends_it(
     assert caught.value.code == lack.code
     assert lack.mends in str(caught.value.hint)
     assert "as root" in str(caught.value.hint)
+
+
+def test_a_user_without_a_name_goes_by_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 987654)
+    assert confine._user_name() == "987654"
+    (tmp_path / "subuid").write_text("987654:1:65536\n")
+    assert confine._has_range(tmp_path / "subuid", "987654")
+    assert not confine._has_range(tmp_path / "missing", "987654")
 
 
 def make_program(path: Path) -> None:
