@@ -10,7 +10,7 @@ use crate::message::Exec;
 use crate::pipes;
 use crate::poller::{End, Poller, Token};
 use crate::reap::Exit;
-use crate::spawn::{Spawner, StartError};
+use crate::spawn::{Spawn, StartError};
 
 struct Entry {
     command: Command,
@@ -20,7 +20,7 @@ struct Entry {
 
 pub struct Commands {
     poller: Rc<Poller>,
-    spawner: Spawner,
+    spawner: Box<dyn Spawn>,
     entries: HashMap<u64, Entry>,
     /// Pipes whose command is over or cancelled but that a process may still write to. They are read and forgotten,
     /// because closing them would kill that process.
@@ -30,7 +30,7 @@ pub struct Commands {
 }
 
 impl Commands {
-    pub fn new(poller: Rc<Poller>, spawner: Spawner) -> Self {
+    pub fn new(poller: Rc<Poller>, spawner: Box<dyn Spawn>) -> Self {
         Self { poller, spawner, entries: HashMap::new(), leftovers: HashMap::new(), last_number: 0 }
     }
 

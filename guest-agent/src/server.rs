@@ -51,7 +51,7 @@ impl Server {
         let children = Children::watch()?;
         poller.watch_input(&children, Token::Children)?;
         poller.watch_input(&channel, Token::Channel)?;
-        let commands = Commands::new(Rc::clone(&poller), Spawner::new(limits::raise()?)?);
+        let commands = Commands::new(Rc::clone(&poller), Box::new(Spawner::new(limits::raise()?)?));
         Ok(Self {
             channel,
             poller,

@@ -40,7 +40,12 @@ impl StartError {
     }
 }
 
-/// What all commands of this agent have in common.
+/// Whatever can start a process.
+pub trait Spawn {
+    fn spawn(&self, exec: &Exec) -> Result<Spawned, StartError>;
+}
+
+/// Starts real processes, with what all commands of this agent have in common.
 pub struct Spawner {
     null: File,
     limits: CommandLimits,
@@ -90,16 +95,18 @@ struct ChildEnds {
     stderr: OwnedFd,
 }
 
+impl Spawn for Spawner {
+    fn spawn(&self, exec: &Exec) -> Result<Spawned, StartError> {
+        let image =
+            Image::new(exec).map_err(|error| StartError { code: ErrorCode::BadRequest, message: error.to_string() })?;
+        self.fork(exec, &image).map_err(|errno| StartError::internal("start a process", errno))
+    }
+}
+
 impl Spawner {
     pub fn new(limits: CommandLimits) -> std::io::Result<Self> {
         keep_from_commands()?;
         Ok(Self { null: OpenOptions::new().read(true).write(true).open("/dev/null")?, limits })
-    }
-
-    pub fn spawn(&self, exec: &Exec) -> Result<Spawned, StartError> {
-        let image =
-            Image::new(exec).map_err(|error| StartError { code: ErrorCode::BadRequest, message: error.to_string() })?;
-        self.fork(exec, &image).map_err(|errno| StartError::internal("start a process", errno))
     }
 
     fn fork(&self, exec: &Exec, image: &Image) -> nix::Result<Spawned> {
@@ -117,8 +124,7 @@ impl Spawner {
         match unsafe { fork() }? {
             ForkResult::Child => self.become_program(image, &ends),
             ForkResult::Parent { child } => {
-                let attempt = Attempt { program: exec.argv[0].clone(), cwd: exec.cwd.clone() };
-                Ok(Spawned { pid: child.as_raw(), status, stdin, stdout, stderr, attempt })
+                Ok(Spawned { pid: child.as_raw(), status, stdin, stdout, stderr, attempt: Attempt::new(exec) })
             }
         }
     }
@@ -225,6 +231,10 @@ fn pipe_with_blocking_child(child: PipeEnd) -> nix::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Attempt {
+    pub fn new(exec: &Exec) -> Self {
+        Self { program: exec.argv[0].clone(), cwd: exec.cwd.clone() }
+    }
+
     /// Turns the child's report into what the host is told.
     pub fn explain(&self, report: [u8; REPORT_LEN]) -> StartError {
         let [step, errno @ ..] = report;

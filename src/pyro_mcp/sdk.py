@@ -168,7 +168,7 @@ class Pyro:
 
 
 def _environment_path(environment: str) -> str:
-    return f"/v1/environments/{quote(environment, safe='')}"
+    return f"/v1/environments/{quote(environment, safe='', errors='replace')}"
 
 
 def _collect(run: RunStream, on_progress: Callable[[Progress], None] | None) -> RunResult:

@@ -16,7 +16,7 @@ from pyro_mcp.images import store
 from pyro_mcp.runtime.bundle import RuntimeBundle
 from pyro_mcp.vmm import qemu, tsc
 from pyro_mcp.vmm.machine import MachineSpec
-from tests.bench.newc import replace_member
+from tests.support.newc import replace_member
 
 BENCH_INIT = Path("build/cargo/x86_64-unknown-linux-gnu/release/pyro-bench-init")
 

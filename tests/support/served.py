@@ -29,12 +29,13 @@ async def served(settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run) 
     place = DaemonPlace(settings.home)
     place.prepare()
     client = DaemonClient(settings)
-    serving = asyncio.create_task(serve._serve(settings, place.listen()))
-    try:
-        yield client
-        await asyncio.to_thread(client.stop)
-        async with asyncio.timeout(30):
-            await serving
-    finally:
-        serving.cancel()
-        await asyncio.wait((serving,))
+    with place.listen() as listener:
+        serving = asyncio.create_task(serve._serve(settings, listener))
+        try:
+            yield client
+            await asyncio.to_thread(client.stop)
+            async with asyncio.timeout(30):
+                await serving
+        finally:
+            serving.cancel()
+            await asyncio.wait((serving,))

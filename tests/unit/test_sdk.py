@@ -211,7 +211,6 @@ async def test_output_that_is_not_read_holds_the_run_back(
 
 @pytest.mark.parametrize("with_start", [True, False])
 def test_a_daemon_that_dies_in_the_middle_of_a_run(settings: Settings, with_start: bool) -> None:
-    accepted = b'\x03\x00\x00\x00\x23{"type": "accepted", "run_id": "a"}'[:5]
     body = b'{"type": "accepted", "run_id": "a"}'
     accepted = b"\x03" + len(body).to_bytes(4, "big") + body
     stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -289,13 +288,6 @@ def test_settings_come_from_the_environment_unless_given(
     with pytest.raises(PyroError, match="PYRO_VMM"):
         Pyro()
     assert Pyro(settings)._daemon.settings == settings
-
-
-def test_asking_for_a_run_starts_nothing_until_it_is_followed(settings: Settings) -> None:
-    stream = Pyro(settings).stream_in_vm(REQUEST)
-    assert isinstance(stream, RunStream)
-    stream.close()
-    assert not settings.home.exists()
 
 
 def _parts(ended: list[bool]) -> Iterator[bytes]:

@@ -2,7 +2,8 @@
 
     pulling.py CACHE NAME [cancel|kill PHASE]
 
-The pull can be cancelled when it gets to a phase, or this program kill itself there. Prints one JSON object: how it ended, and what is left.
+The pull can be cancelled when it gets to a phase, or this program kill itself there. Prints one JSON object: how it
+ended, and what is left.
 """
 
 import asyncio

@@ -186,7 +186,9 @@ async def _body(request: Request) -> object:
 
 async def _error_response(_request: Request, error: Exception) -> Response:
     assert isinstance(error, PyroError)  # noqa: S101  (the handler is registered for nothing else)
-    return JSONResponse(models.encode(error.to_wire()), status_code=_status(error))
+    # Closed, because the client may still be sending a body that nobody wants any more.
+    headers = {"connection": "close"}
+    return JSONResponse(models.encode(error.to_wire()), status_code=_status(error), headers=headers)
 
 
 def _status(error: PyroError) -> int:

@@ -19,7 +19,8 @@ from pyro_mcp import models
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, WireError, from_wire
 from pyro_mcp.events import Event, OutputChunk, event_from_json
-from pyro_mcp.guest.frames import FrameDecoder, Output, Tag
+from pyro_mcp.guest.frames import FrameDecoder, Message, Output, Tag
+from pyro_mcp.guest.violation import ProtocolViolation
 from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class DaemonClient:
         """Send a body part by part, as the parts come."""
         with contextlib.closing(self._connection()) as connection, _broken_connections():
             headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
-            connection.request("POST", path, body=iter(parts), headers=headers, encode_chunked=True)
+            # An answer that comes before the end of the body closes the connection; it says why.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request("POST", path, body=iter(parts), headers=headers, encode_chunked=True)
             response = connection.getresponse()
             _raise_for_status(response)
             response.read()
@@ -126,7 +129,7 @@ class EventReader:
         """Events up to the end of the stream, which only the daemon's own last word may bring about."""
         decoder = FrameDecoder()
         while data := self._read():
-            for item in decoder.feed(data):
+            for item in _decoded(decoder, data):
                 if isinstance(item, Output):
                     yield OutputChunk("stdout" if item.tag is Tag.STDOUT else "stderr", item.data)
                 else:
@@ -145,6 +148,13 @@ class EventReader:
     def _read(self) -> bytes:
         with _broken_connections():
             return self._response.read1(_READ_BYTES)
+
+
+def _decoded(decoder: FrameDecoder, data: bytes) -> list[Output | Message]:
+    try:
+        return list(decoder.feed(data))
+    except ProtocolViolation as error:
+        raise DaemonFailed("daemon_protocol", "the daemon sent a stream that makes no sense") from error
 
 
 def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.HTTPConnection:

@@ -55,14 +55,14 @@ class MuxStream:
         self._sendable = _INITIAL_WINDOW
         self._got_fin = False
         self._sent_fin = False
-        self._failure: str | None = None
+        self._failure: GuestFailed | None = None
         self._changed = asyncio.Event()
 
     async def read(self) -> bytes:
         """The next bytes, or b"" at the end of the stream. Raises `StreamReset`."""
         while not self._chunks:
             if self._failure is not None:
-                raise StreamReset(self._failure)
+                raise self._failure
             if self._got_fin:
                 return b""
             await self._wait()
@@ -79,7 +79,7 @@ class MuxStream:
         view = memoryview(data)
         while view:
             if self._failure is not None:
-                raise StreamReset(self._failure)
+                raise self._failure
             if self._sendable == 0:
                 await self._wait()
                 continue
@@ -99,7 +99,7 @@ class MuxStream:
     def reset(self) -> None:
         """Drop the stream in both directions; does nothing where it has ended."""
         if self._failure is None and not self.done:
-            self.fail("the stream was dropped")
+            self.fail(StreamReset("the stream was dropped"))
             self._session.send(_Kind.DATA, _Flag.RST, self.id, 0)
         self._session.forget(self)
 
@@ -130,9 +130,9 @@ class MuxStream:
         self._changed.set()
         self._session.forget_if_done(self)
 
-    def fail(self, why: str) -> None:
+    def fail(self, failure: GuestFailed) -> None:
         if self._failure is None:
-            self._failure = why
+            self._failure = failure
         self._changed.set()
 
     async def _wait(self) -> None:
@@ -148,17 +148,17 @@ class MuxSession:
         self._writer = writer
         self._streams: dict[int, MuxStream] = {}
         self._next_id = 1
-        self._ended: str | None = None
+        self._ended: GuestFailed | None = None
 
     @property
     def ended(self) -> str | None:
         """Why the session ended, or None while it lives."""
-        return self._ended
+        return None if self._ended is None else self._ended.message
 
     def open_stream(self) -> MuxStream:
         """A new stream. Raises `StreamReset` when the session has ended."""
         if self._ended is not None:
-            raise StreamReset(self._ended)
+            raise self._ended
         if self._next_id > _MAX_STREAM_ID:
             raise StreamReset("the session has used up its stream numbers")
         stream = MuxStream(self, self._next_id)
@@ -170,7 +170,7 @@ class MuxSession:
 
     async def serve(self) -> None:
         """Take in what the guest sends until the channel ends or the guest breaks the rules; never raises for those."""
-        why = "the session was closed"
+        failure: GuestFailed = StreamReset("the session was closed")
         try:
             while True:
                 # Frames that have arrived are taken without waiting, and a guest may send nothing but tiny ones.
@@ -178,11 +178,11 @@ class MuxSession:
                 for _ in range(_FRAMES_AT_ONCE):
                     await self._take_frame()
         except (asyncio.IncompleteReadError, ConnectionError, StreamReset):
-            why = "its channel was closed"
+            failure = StreamReset("its channel was closed")
         except ProtocolViolation as error:
-            why = error.message
+            failure = error
         finally:
-            self._end(why)
+            self._end(failure)
 
     async def _take_frame(self) -> None:
         header = await self._reader.readexactly(_HEADER.size)
@@ -212,7 +212,7 @@ class MuxSession:
         else:
             stream.widen(length)
         if flags & _Flag.RST:
-            stream.fail("it dropped the stream")
+            stream.fail(StreamReset("it dropped the stream"))
             self.forget(stream)
         elif flags & _Flag.FIN:
             stream.finish()
@@ -242,9 +242,9 @@ class MuxSession:
         if stream.done:
             self.forget(stream)
 
-    def _end(self, why: str) -> None:
-        self._ended = why
+    def _end(self, failure: GuestFailed) -> None:
+        self._ended = failure
         for stream in list(self._streams.values()):
-            stream.fail(why)
+            stream.fail(failure)
         self._streams.clear()
         self._writer.close()

@@ -331,6 +331,12 @@ def test_a_hello_that_makes_no_sense(settings: Settings, answer: bytes, monkeypa
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+def _read_through(settings: Settings) -> None:
+    with contextlib.closing(DaemonClient(settings).stream("/v1/runs", {})) as events:
+        for _ in events:
+            pass
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -350,9 +356,8 @@ def test_streams_that_make_no_sense(settings: Settings, answer: bytes, code: str
         return hello(settings, version=__version__) if path == "/v1/hello" else answer
 
     with old_daemon(settings, reply):
-        stream = DaemonClient(settings).stream("/v1/runs", {})
         with pytest.raises(DaemonFailed) as caught:
-            list(stream)
+            _read_through(settings)
     assert caught.value.code == code
 
 

@@ -498,7 +498,7 @@ async def test_leaving_the_session_closes_the_channel_and_leaves_no_task() -> No
         await client.ping()
         alive = client.session.ended is None
     assert alive
-    assert client.session.ended == "the session was closed"
+    assert client.session.ended == "the guest went away: the session was closed"
     assert agent.wire.writer.transport.is_closing()
     assert asyncio.all_tasks() == before
 

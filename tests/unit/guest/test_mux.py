@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest import mux
 from pyro_mcp.guest.mux import RECEIVE_WINDOW, MuxSession, MuxStream, StreamReset
+from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support.fake_agent import INITIAL_WINDOW, channel, wire_over
 from tests.support.waiting import until
 from tests.support.wire import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, MuxFrame, Wire, mux_frame
@@ -337,7 +338,7 @@ async def test_a_guest_that_overruns_its_window_ends_the_session(sizes: list[int
             both.wire.data(1, bytes(size))
         assert "window" in await both.ended()
         for each in (stream, other):
-            with pytest.raises(StreamReset, match="window"):
+            with pytest.raises(ProtocolViolation, match="window"):
                 await _read_to_end(each)
 
 
@@ -399,7 +400,7 @@ async def test_a_malformed_header_ends_the_session(header: bytes) -> None:
         stream = await both.open()
         both.wire.writer.write(header)
         assert "malformed" in await both.ended()
-        with pytest.raises(StreamReset, match="malformed"):
+        with pytest.raises(ProtocolViolation, match="malformed"):
             await stream.read()
 
 
@@ -475,7 +476,7 @@ async def test_the_end_of_the_session_fails_every_stream(how: str) -> None:
                 both.wire.send(DATA, 0, 1, 100, b"half")
         if how.startswith("close"):
             both.wire.writer.close()
-        assert await both.ended() == "its channel was closed"
+        assert await both.ended() == "the guest went away: its channel was closed"
         for task in reading:
             with pytest.raises(StreamReset, match="channel was closed"):
                 await task
@@ -505,7 +506,7 @@ async def test_a_session_that_is_cancelled_ends_its_streams() -> None:
         await asyncio.wait((both.serving,))
         with pytest.raises(StreamReset, match="session was closed"):
             await stream.read()
-        assert both.session.ended == "the session was closed"
+        assert both.session.ended == "the guest went away: the session was closed"
 
 
 def test_a_lost_stream_is_an_error_of_the_guest() -> None:

@@ -1,0 +1,83 @@
+"""Whatever goes wrong is told once, on stderr alone, and becomes an exit code."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from pyro_mcp.cli.failure import reported
+from pyro_mcp.errors import GuestFailed, Interrupted, NotFound, PyroError
+
+
+def _run(error: BaseException | None, *, as_json: bool = False) -> int:
+    with reported(as_json) as outcome:
+        outcome.exit_code = 7
+        if error is not None:
+            raise error
+    return outcome.exit_code
+
+
+def test_without_an_error_the_commands_own_code_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(None) == 7
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_error_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(NotFound("unknown_environment", "there is no such thing", "look again")) == 1
+    assert capsys.readouterr() == (
+        "",
+        "pyro: error: there is no such thing [unknown_environment]\n  hint: look again\n",
+    )
+
+
+def test_an_error_without_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(GuestFailed("guest_gone", "it went away")) == 2
+    assert capsys.readouterr().err == "pyro: error: it went away [guest_gone]\n"
+
+
+def test_an_error_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(NotFound("unknown_environment", "no 'é'", "look again"), as_json=True) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {"error": {"code": "unknown_environment", "message": "no 'é'", "hint": "look again"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (Interrupted("interrupted", "interrupted", exit_code=143), 143),
+        (PyroError("ttl_expired", "time is up", exit_code=124), 124),
+    ],
+)
+def test_exit_codes(error: BaseException, exit_code: int) -> None:
+    assert _run(error) == exit_code
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_fault_of_ours_says_so_with_its_place(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    assert _run(ZeroDivisionError("boom"), as_json=as_json) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "ZeroDivisionError: boom" in err
+    last = err.splitlines()[-1]
+    assert (json.loads(last)["error"]["code"] == "internal") if as_json else ("[internal]" in last)
+
+
+def test_a_reader_that_went_away_is_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        stdout.write("nobody reads this")
+        assert _run(None) == 141
+        assert os.path.samefile(f"/proc/self/fd/{stdout.fileno()}", os.devnull)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_is_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert _run(None) == 7
