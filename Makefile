@@ -30,8 +30,15 @@ runtime: agent ## Assemble the runtime bundle: kernel, modules, initramfs, Firec
 	@$(VENV)/python -m pyro_mcp.runtime.build --agent $(AGENT) --output $(BUNDLE) \
 	    $(if $(REFRESH),--refresh) $(if $(FIRECRACKER),--firecracker $(FIRECRACKER)) $(if $(JAILER),--jailer $(JAILER))
 
+.PHONY: test-inits
+test-inits: setup ## Build the inits of the bare and the hostile guests that tests and benchmarks boot
+	@for crate in bench-init hostile-init; do \
+	    (cd guest-agent/$$crate && RUSTFLAGS="-C target-feature=+crt-static" \
+	        cargo build -q --locked --release --target $(AGENT_TARGET)) || exit 1; \
+	done
+
 .PHONY: check
-check: runtime ## Lint, types and every test, real guests included
+check: runtime test-inits ## Lint, types and every test, real guests included
 	@scripts/check
 
 .PHONY: lint
@@ -43,7 +50,7 @@ test-fast: setup ## The tests that need no guest
 	@$(VENV)/pytest -q -n 2 tests/unit
 
 .PHONY: bench
-bench: runtime ## Benchmarks: ratios measured side by side in one run
+bench: runtime test-inits ## Benchmarks: ratios measured side by side in one run
 	@$(VENV)/python -m tests.bench
 
 .PHONY: dist

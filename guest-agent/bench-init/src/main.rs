@@ -2,10 +2,11 @@
 //!
 //! `bare=` on the kernel command line chooses: `true` runs `/bin/true` of the image and resets the machine; `exec`
 //! runs it once for each byte from the host and answers with one byte; `flood` answers each big-endian 8-byte count
-//! with that many bytes.
+//! with that many bytes out of one buffer, and `stdout` with as many that a `head -c` of the image writes straight into
+//! the channel.
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::libc;
 use nix::mount::MsFlags;
 use nix::sys::wait::{waitpid, WaitPidFlag};
-use nix::unistd::{chdir, chroot, Pid};
+use nix::unistd::{chdir, chroot, dup2_stdout, Pid};
 use pyro_agent::channel;
 use pyro_agent::cmdline::Options;
 use pyro_agent::console::{report, Failure, Result};
@@ -24,7 +25,8 @@ use pyro_agent::uevent::Uevents;
 use pyro_agent::{modules, poweroff, system};
 
 const ROOT: &str = "/image";
-const PROGRAM: &str = "/bin/true";
+const TRUE: &CStr = c"/bin/true";
+const HEAD: &CStr = c"/usr/bin/head";
 const FLOOD_CHUNK: usize = 64 * 1024;
 
 fn main() {
@@ -41,13 +43,18 @@ fn run() -> Result<Infallible> {
     match cmdline.split_ascii_whitespace().find_map(|word| word.strip_prefix("bare=")) {
         Some("true") => {
             enter_image(&cmdline, &uevents)?;
-            run_program()?;
+            run_program(&[TRUE])?;
             poweroff::reset()
         }
         Some("exec") => {
             let port = Port::open(&uevents)?;
             enter_image(&cmdline, &uevents)?;
             port.answer_with_programs()
+        }
+        Some("stdout") => {
+            let port = Port::open(&uevents)?;
+            enter_image(&cmdline, &uevents)?;
+            port.answer_with_output()
         }
         Some("flood") => Port::open(&uevents)?.answer_with_floods(),
         _ => Err(Failure::new("find out what to do", "no usable bare= on the kernel command line")),
@@ -59,14 +66,16 @@ fn enter_image(cmdline: &str, uevents: &Uevents) -> Result<()> {
         Options::parse(cmdline).image.ok_or_else(|| Failure::new("find the root image", "no pyro.image="))?;
     uevents.wait_for_node(&image)?;
     Mount::device(&image, "squashfs", Path::new(ROOT)).flags(MsFlags::MS_RDONLY).apply()?;
+    Mount::kernel("devtmpfs", &format!("{ROOT}/dev")).apply()?;
     chroot(ROOT).and_then(|()| chdir("/")).map_err(|errno| Failure::new("enter the root image", errno))
 }
 
-/// Starts the program as cheaply as can be (a child that borrows the parent's memory) and waits for it.
-fn run_program() -> Result<()> {
-    let failed = |cause: &dyn std::fmt::Display| Failure::new(format!("run {PROGRAM}"), cause);
-    let program = CString::new(PROGRAM).map_err(|error| failed(&error))?;
-    let arguments = [program.as_ptr().cast_mut(), std::ptr::null_mut()];
+/// Starts a program as cheaply as can be (the child borrows the parent's memory) and waits for it.
+fn run_program(arguments: &[&CStr]) -> Result<()> {
+    let program = arguments[0];
+    let failed = |cause: &dyn std::fmt::Display| Failure::new(format!("run {}", program.to_string_lossy()), cause);
+    let pointers = arguments.iter().map(|argument| argument.as_ptr().cast_mut());
+    let pointers: Vec<_> = pointers.chain([std::ptr::null_mut()]).collect();
     let environment = [std::ptr::null_mut()];
     let mut pid = 0;
     // SAFETY: both lists end in null and live, with the strings in them, longer than the call.
@@ -76,7 +85,7 @@ fn run_program() -> Result<()> {
             program.as_ptr(),
             std::ptr::null(),
             std::ptr::null(),
-            arguments.as_ptr(),
+            pointers.as_ptr(),
             environment.as_ptr(),
         )
     };
@@ -107,8 +116,18 @@ impl Port {
         let mut request = [0; 1];
         loop {
             self.receive(&mut request)?;
-            run_program()?;
+            run_program(&[TRUE])?;
             self.send(&request)?;
+        }
+    }
+
+    fn answer_with_output(mut self) -> Result<Infallible> {
+        dup2_stdout(&self.file).map_err(|errno| Failure::new("make the port the standard output", errno))?;
+        let mut count = [0; 8];
+        loop {
+            self.receive(&mut count)?;
+            let count = CString::new(u64::from_be_bytes(count).to_string()).expect("digits only");
+            run_program(&[HEAD, c"-c", &count, c"/dev/zero"])?;
         }
     }
 

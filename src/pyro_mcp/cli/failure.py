@@ -26,7 +26,8 @@ def reported(as_json: bool) -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where whoever started us closed it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         outcome.exit_code = _tell(Interrupted("interrupted", "interrupted"), as_json)
     except BrokenPipeError:

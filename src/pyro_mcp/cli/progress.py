@@ -1,6 +1,5 @@
 """Progress of long work, on stderr: a line a step, or a bar where a person watches."""
 
-import shutil
 import sys
 
 from pyro_mcp.models import Progress
@@ -50,6 +49,8 @@ class ProgressPrinter:
         if progress.detail:
             parts.append(progress.detail)
         self._last = "  ".join(parts)
+        import shutil  # late: commands without long work do not need it
+
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(f"\r{self._last[:width]}\x1b[K")
         sys.stderr.flush()

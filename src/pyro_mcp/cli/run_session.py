@@ -87,16 +87,27 @@ class RunSession:
             self._given_up = number
             self._run.cancel()
         else:
-            # The command may have ended just now.
-            with contextlib.suppress(PyroError, OSError):
-                self._run.signal(number)
+            # Not from here: a guest that does not answer must not hold up the interrupt that gives it up.
+            threading.Thread(target=self._forward, args=(number,), daemon=True).start()
+
+    def _forward(self, number: int) -> None:
+        # The command may have ended just now.
+        with contextlib.suppress(PyroError, OSError):
+            self._run.signal(number)
 
 
 def _read_all(stream: object) -> Iterator[bytes]:
     if stream is None:
         return
     descriptor = sys.stdin.fileno()
-    while data := os.read(descriptor, _INPUT_BYTES):
+    while True:
+        try:
+            data = os.read(descriptor, _INPUT_BYTES)
+        except BlockingIOError:
+            select.select([descriptor], [], [])
+            continue
+        if not data:
+            return
         yield data
 
 

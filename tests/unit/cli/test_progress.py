@@ -18,8 +18,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Called in the tests themselves: between set-up and call, pytest puts its own streams back."""
     stderr = Terminal()
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 20)))
@@ -39,7 +39,8 @@ def test_each_phase_is_one_line_where_nobody_watches(capsys: pytest.CaptureFixtu
     )
 
 
-def test_a_bar_where_somebody_watches(terminal: Terminal) -> None:
+def test_a_bar_where_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
     printer = ProgressPrinter()
     printer.show(replace(STEP, done=0, total=4))
     printer.show(replace(STEP, done=1, total=4))
@@ -51,18 +52,21 @@ def test_a_bar_where_somebody_watches(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(("done", "total"), [(5, 4), (1, 0), (3, None)])
-def test_odd_counts_do_not_break_the_bar(terminal: Terminal, done: int, total: int | None) -> None:
+def test_odd_counts_do_not_break_the_bar(monkeypatch: pytest.MonkeyPatch, done: int, total: int | None) -> None:
+    terminal = _terminal(monkeypatch)
     ProgressPrinter().show(replace(STEP, done=done, total=total))
     assert terminal.getvalue().count("#") <= 24
     assert "pull debian:12  download" in terminal.getvalue()
 
 
-def test_the_line_never_wraps(terminal: Terminal) -> None:
+def test_the_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
     ProgressPrinter().show(replace(STEP, detail="x" * 500))
     assert len(terminal.getvalue()) <= 59 + len("\r\x1b[K")
 
 
-def test_clearing_leaves_a_clean_line_once(terminal: Terminal) -> None:
+def test_clearing_leaves_a_clean_line_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
     printer = ProgressPrinter()
     printer.clear()
     assert terminal.getvalue() == ""

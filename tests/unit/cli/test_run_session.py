@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Self, cast
 
 import pytest
@@ -75,14 +74,6 @@ def _session(run: FakeRun, *, keep_output: bool = False) -> RunSession:
 
 
 @pytest.fixture(autouse=True)
-def no_input(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Standard input that has ended, unless a test brings its own."""
-    with Path(os.devnull).open() as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
-        yield
-
-
-@pytest.fixture(autouse=True)
 def handlers_are_put_back() -> Iterator[None]:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
@@ -130,7 +121,7 @@ def test_input_is_passed_on_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(writer)
     with os.fdopen(reader) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        run = FakeRun(STARTED)
+        run = FakeRun()
         run = FakeRun(STARTED, lambda: _wait(run.input_ended), FINISHED)
         _session(run).follow()
     assert run.input == [b"some input"]
@@ -138,7 +129,7 @@ def test_input_is_passed_on_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_input_without_a_stdin_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    run = FakeRun(STARTED)
+    run = FakeRun()
     run = FakeRun(STARTED, lambda: _wait(run.input_ended), FINISHED)
     _session(run).follow()
     assert run.input == []
@@ -156,7 +147,7 @@ def test_input_that_somebody_made_non_blocking_arrives_whole(monkeypatch: pytest
 
     with os.fdopen(reader) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        run = FakeRun(STARTED)
+        run = FakeRun()
         run = FakeRun(STARTED, write_late, lambda: _wait(run.input_ended), FINISHED)
         _session(run).follow()
     assert b"".join(run.input) == b"first second"

@@ -1,0 +1,128 @@
+"""`pyro` as a process of its own: start-up, exit codes, and whose output goes where."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.config import Settings
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.version import __version__
+
+PYRO = [sys.executable, "-c", "import sys; from pyro_mcp.cli.main import main; sys.exit(main())"]
+
+
+def _pyro(*words: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*PYRO, *words], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+
+
+def _modules_after(*words: str) -> set[str]:
+    """What was imported by the time the command had done its work."""
+    script = (
+        "import sys\n"
+        "from pyro_mcp.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+    return set(ended.stderr.split())
+
+
+def _heavy(modules: set[str], names: Sequence[str]) -> set[str]:
+    return modules & set(names)
+
+
+def test_version_imports_nothing() -> None:
+    modules = _modules_after("--version")
+    assert _heavy(modules, ["argparse", "asyncio", "http", "http.client", "json", "starlette", "dataclasses", "pathlib"]) == set()
+    assert {name for name in modules if name.startswith("pyro_mcp")} <= {
+        "pyro_mcp",
+        "pyro_mcp.cli",
+        "pyro_mcp.cli.main",
+        "pyro_mcp.version",
+    }
+
+
+@pytest.mark.parametrize("words", [["run", "-h"], ["env", "-h"], ["-h"], ["env", "pull", "-h"]], ids=" ".join)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    modules = _modules_after(*words)
+    assert _heavy(modules, ["asyncio", "http.client", "starlette", "uvicorn", "anyio", "h11", "pyro_mcp.sdk"]) == set()
+
+
+def test_talking_to_a_daemon_that_runs_imports_no_server(daemon_client: DaemonClient) -> None:
+    daemon_client.ask("GET", "/v1/hello")
+    modules = _modules_after("env", "list")
+    assert "pyro_mcp.daemon.client" in modules
+    assert _heavy(modules, ["asyncio", "starlette", "uvicorn", "anyio", "h11", "subprocess"]) == set()
+
+
+def test_version() -> None:
+    ended = _pyro("--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"pyro {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["run"], ["env"]], ids=" ".join)
+def test_usage_errors(words: list[str]) -> None:
+    ended = _pyro(*words)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "[bad_usage]" in ended.stderr
+
+
+def test_a_request_of_a_fresh_user(daemon_client: DaemonClient, settings: Settings) -> None:
+    ended = _pyro("run", "debian-12", "--json", "--", "true")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "unknown_environment"
+    assert "debian:12" in error["hint"]
+    listed = _pyro("env", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "debian:12-build" in listed.stdout
+
+
+def test_a_reader_that_went_away(daemon_client: DaemonClient) -> None:
+    daemon_client.ask("GET", "/v1/hello")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = _pyro("env", "list", stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_help_for_a_reader_that_went_away() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = _pyro("-h", stdout=writer)
+    os.close(writer)
+    assert ended.returncode in (0, 141)
+    assert ended.stderr == ""
+
+
+def test_a_disk_that_is_full_is_told(daemon_client: DaemonClient) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = _pyro("env", "list", stdout=full.fileno())
+    assert ended.returncode != 0
+    assert "No space left" in ended.stderr
+
+
+def test_progress_on_a_terminal_is_a_bar() -> None:
+    script = (
+        "from pyro_mcp.cli.progress import ProgressPrinter\n"
+        "from pyro_mcp.models import Progress\n"
+        "printer = ProgressPrinter()\n"
+        "printer.show(Progress('pull', 'download', 'debian:12', done=1, total=2))\n"
+        "printer.clear()\n"
+    )
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, check=True)
+    shown = os.read(ours, 10000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "############............" in shown
+    assert "50%" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert "\n" not in shown

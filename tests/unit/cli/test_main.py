@@ -1,0 +1,257 @@
+"""One command line at a time: what it asks of the SDK, what it prints where, and what it ends with."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyro_mcp import sdk
+from pyro_mcp.cli.main import COMMANDS, main
+from pyro_mcp.config import Settings
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.errors import NotFound
+from pyro_mcp.images.catalog import CATALOG
+from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport
+from pyro_mcp.version import __version__
+
+INSTALLED = EnvironmentInfo(
+    "debian:12",
+    "what an agent reaches for",
+    True,
+    ("git",),
+    digest="sha256:abc",
+    size_bytes=3 << 20,
+    source="https://mirror.invalid/debian",
+    installed_at="2026-01-02T03:04:05Z",
+    contents=("bash 5.2", "git 2.39"),
+)
+MISSING = EnvironmentInfo("debian:12-base", "minimal", False, ())
+
+
+class FakePyro:
+    """Answers like the SDK and notes what it was asked."""
+
+    asked: list[tuple[Any, ...]]
+
+    def list_environments(self) -> tuple[EnvironmentInfo, ...]:
+        return (INSTALLED, MISSING)
+
+    def inspect_environment(self, name: str) -> EnvironmentInfo:
+        for info in (INSTALLED, MISSING):
+            if info.name == name:
+                return info
+        raise NotFound("unknown_environment", f"there is no environment named {name!r}", "pyro env list")
+
+    def pull_environment(
+        self, name: str, *, source: str | None, on_progress: Callable[[Progress], None]
+    ) -> EnvironmentInfo:
+        self.asked.append((name, source))
+        on_progress(Progress("pull", "download", name))
+        return self.inspect_environment(name)
+
+    def prune_environments(self, *, dry_run: bool) -> PruneReport:
+        return PruneReport(("debian:11", "staging/x"), 5 << 20, dry_run)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakePyro:
+    pyro = FakePyro()
+    pyro.asked = []
+    monkeypatch.setattr(sdk, "Pyro", lambda: pyro)
+    return pyro
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"pyro {__version__}\n", "")
+
+
+def test_the_arguments_are_those_of_the_process_unless_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pyro", "--version"])
+    assert main() == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def _help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["env"], ["env", "list"], ["env", "inspect"], ["env", "pull"], ["env", "prune"], ["run"], ["doctor"]],
+    ids=" ".join,
+)
+def test_every_help_ends_with_the_commands_to_type_next(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help([*words, "-h"], capsys)
+    last = text.rstrip().splitlines()[-1]
+    assert last.lstrip().startswith(("pyro ", "echo ")), last
+    assert "pyro" in last
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_top_level_help_lists_every_command_and_the_way_from_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help(["--help"], capsys)
+    for command, summary in COMMANDS.items():
+        assert command in text
+        assert summary.split()[0] in text
+    path = [text.rindex(step) for step in ("pyro doctor", "pyro env list", "pyro env pull", "pyro run")]
+    assert path == sorted(path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["--nonsense"],
+        ["env"],
+        ["env", "nonsense"],
+        ["env", "inspect"],
+        ["env", "list", "more"],
+        ["env", "pull"],
+        ["env", "prune", "--dry"],
+        ["run"],
+        ["run", "--", "ls"],
+        ["run", "debian:12", "ls"],
+        ["run", "debian:12", "--mem-mib", "much", "--", "ls"],
+        ["run", "debian:12", "--mem-mib", "--", "ls"],
+        ["run", "debian:12", "--nonsense", "--", "ls"],
+        ["run", "debian:12", "--vcpu", "2", "--", "ls"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_have_a_code_and_a_hint(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert first.startswith("pyro: error: ")
+    assert first.endswith("[bad_usage]")
+    assert "-h`" in second
+
+
+def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "inspect", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err)["error"]["code"] == "bad_usage"
+
+
+def test_the_json_flag_of_the_guests_command_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--nonsense", "--", "tool", "--json"]) == 1
+    assert capsys.readouterr().err.startswith("pyro: error: ")
+
+
+def test_a_bad_setting_is_an_error_with_a_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYRO_VMM", "nonsense")
+    assert main(["env", "list"]) == 1
+    assert "PYRO_VMM" in capsys.readouterr().err
+
+
+def test_list_for_people(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "list"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[:3] == ["debian:12", "3.0", "MiB"]
+    assert "not installed" in second
+    assert first.index("what an agent") == second.index("minimal")
+
+
+def test_list_for_programs(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["installed"], row["size_bytes"]) for row in rows] == [
+        ("debian:12", True, 3 << 20),
+        ("debian:12-base", False, None),
+    ]
+    assert "contents" not in rows[0]
+
+
+def test_inspect_for_people(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "inspect", "debian:12"]) == 0
+    text = capsys.readouterr().out
+    for part in ("sha256:abc", "3.0 MiB", "https://mirror.invalid/debian", "2026-01-02", "git 2.39"):
+        assert part in text
+    assert main(["env", "inspect", "debian:12-base"]) == 0
+    assert "pyro env pull debian:12-base" in capsys.readouterr().out
+
+
+def test_inspect_for_programs(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "inspect", "debian:12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["contents"] == ["bash 5.2", "git 2.39"]
+
+
+def test_pull(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "pull", "debian:12", "--source", "https://mirror.invalid/debian"]) == 0
+    out, err = capsys.readouterr()
+    assert fake.asked == [("debian:12", "https://mirror.invalid/debian")]
+    assert "sha256:abc" in out
+    assert err == "[pull] phase=download environment=debian:12\n"
+    assert main(["env", "pull", "debian:12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == "sha256:abc"
+    assert fake.asked[-1] == ("debian:12", None)
+
+
+def test_pull_of_an_unknown_environment(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "pull", "nope"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "[unknown_environment]" in err
+
+
+@pytest.mark.parametrize(("flags", "verb"), [([], "freed"), (["--dry-run"], "would free")])
+def test_prune(fake: FakePyro, capsys: pytest.CaptureFixture[str], flags: list[str], verb: str) -> None:
+    assert main(["env", "prune", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert out == "debian:11\nstaging/x\n"
+    assert err == f"{verb} 5.0 MiB ({5 << 20} bytes)\n"
+    assert main(["env", "prune", "--json", *flags]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "removed": ["debian:11", "staging/x"],
+        "freed_bytes": 5 << 20,
+        "dry_run": bool(flags),
+    }
+
+
+REFUSED = {
+    "unknown_environment": ("debian-12", [], ["true"]),
+    "no_command": ("debian:12", [], []),
+    "bad_command": ("debian:12", [], ["\udcff"]),
+    "network_unsupported": ("debian:12", ["--network"], ["true"]),
+    "out_of_range": ("debian:12", ["--mem-mib=1"], ["true"]),
+}
+
+
+def test_requests_that_a_daemon_refuses(
+    capsys: pytest.CaptureFixture[str], daemon_client: DaemonClient, settings: Settings
+) -> None:
+    """A code, a hint, exit code 1, nothing on stdout, and nothing installed."""
+    for code, (environment, flags, command) in REFUSED.items():
+        assert main(["run", environment, *flags, "--", *command]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"[{code}]" in err
+        assert main(["run", environment, *flags, "--json", "--", *command]) == 1
+        assert json.loads(capsys.readouterr().err)["error"]["code"] == code
+    wrong = ("--vcpu-count=33", "--vcpu-count=0", "--mem-mib=-1", "--timeout-seconds=0", "--ttl-seconds=99999999999999")
+    for flag in wrong:
+        assert main(["run", "debian:12", flag, "--", "true"]) == 1
+        err = capsys.readouterr().err
+        assert "[out_of_range]" in err
+        assert flag.partition("=")[0] in err
+    assert not (settings.cache_dir / "images").exists()
+
+
+def test_the_catalog_from_a_daemon(capsys: pytest.CaptureFixture[str], daemon_client: DaemonClient) -> None:
+    assert main(["env", "list", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [each.name for each in CATALOG]
