@@ -1,4 +1,7 @@
 //! The boot of the guest, from the kernel's hand-over to a root file system with a channel to the host.
+//!
+//! Nothing has to be arranged for a guest that runs out of memory: the kernel never chooses PID 1, and its children
+//! begin with a neutral score.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Mounting, with errors that say what was mounted where.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use nix::mount::{mount, MsFlags};
@@ -45,16 +46,23 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Makes a directory with its parents; something else in its place gives way, because nothing could be mounted on it.
+/// Makes a directory with its parents; something else in its place, or in theirs, gives way, because nothing could be
+/// mounted on it.
 pub fn make_directory(path: &Path) -> Result<()> {
-    let failed = |error: std::io::Error| Failure::new(format!("make directory {}", path.display()), error);
     if path.is_dir() {
         return Ok(());
     }
-    if fs::symlink_metadata(path).is_ok() {
-        fs::remove_file(path).map_err(failed)?;
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
     }
-    fs::create_dir_all(path).map_err(failed)
+    make_here(path).map_err(|error| Failure::new(format!("make directory {}", path.display()), error))
+}
+
+fn make_here(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir(path),
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +78,7 @@ mod tests {
         symlink("nowhere", base.join("dangling")).unwrap();
         symlink("a", base.join("link")).unwrap();
         for name in ["file", "dangling", "link"] {
+            make_directory(&base.join(name).join("below")).unwrap();
             make_directory(&base.join(name)).unwrap();
             assert!(base.join(name).is_dir());
         }

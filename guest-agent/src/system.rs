@@ -36,7 +36,7 @@ pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
     Mount::kernel("tmpfs", "/dev/shm").flags(plain).data("mode=1777").apply()?;
     Mount::kernel("tmpfs", "/run").flags(plain).data("mode=0755").apply()?;
     warn(Mount::kernel("cgroup2", "/sys/fs/cgroup").flags(plain | MsFlags::MS_NOEXEC).apply());
-    mount_modules(options, uevents)?;
+    warn(mount_modules(options, uevents));
     make_directories()?;
     warn(link_descriptors());
     warn(name_host());

@@ -12,7 +12,7 @@ from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.daemon.streaming import Emit
 from pyro_mcp.models import RunRequest
-from pyro_mcp.workspace.throwaway import RunControl
+from pyro_mcp.workspace.control import RunControl
 
 Run = Callable[[RunRequest, RunControl, Emit], Awaitable[None]]
 

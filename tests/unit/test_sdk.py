@@ -11,7 +11,6 @@ import pytest
 import pyro_mcp
 from pyro_mcp import Pyro, PyroError
 from pyro_mcp.config import Settings
-from pyro_mcp.daemon import app
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.streaming import Emit
 from pyro_mcp.errors import CommandNotStarted, DaemonFailed, NotFound
@@ -26,8 +25,9 @@ from pyro_mcp.models import (
     RunRequest,
     RunStarted,
 )
-from pyro_mcp.sdk import RunResult, RunStream
-from pyro_mcp.workspace.throwaway import RunControl
+from pyro_mcp.sdk import RunResult
+from pyro_mcp.workspace import environments
+from pyro_mcp.workspace.control import RunControl
 from tests.support.old_daemon import hello, old_daemon
 from tests.support.served import Run, served
 
@@ -119,7 +119,7 @@ async def test_a_run_is_followed_and_spoken_to_while_it_goes_on(
 
     def use(pyro: Pyro) -> list[object]:
         with pyro.stream_in_vm(replace(REQUEST, stdin=True)) as run:
-            events = []
+            events: list[object] = []
             for event in run:
                 events.append(event)
                 if isinstance(event, RunStarted):
@@ -175,9 +175,33 @@ async def test_leaving_a_run_stops_it(settings: Settings, monkeypatch: pytest.Mo
             await stopped.wait()
 
 
-async def test_output_that_is_not_read_holds_the_run_back(
+async def test_cancelling_from_another_thread_stops_the_run_and_whoever_follows_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stopped = asyncio.Event()
+
+    async def run(_request: RunRequest, _control: RunControl, emit: Emit) -> None:
+        await emit(STARTED)
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            stopped.set()
+
+    def use(pyro: Pyro) -> None:
+        with pyro.stream_in_vm(REQUEST) as run:
+            for event in run:
+                if isinstance(event, RunStarted):
+                    threading.Thread(target=run.cancel).start()
+
+    async with served(settings, monkeypatch, run):
+        with pytest.raises(DaemonFailed) as caught:
+            await asyncio.to_thread(use, Pyro(settings))
+        assert caught.value.code == "daemon_gone"
+        async with asyncio.timeout(30):
+            await stopped.wait()
+
+
+async def test_output_that_is_not_read_holds_the_run_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = 0
     total = 64 << 20
     held = threading.Event()
@@ -257,7 +281,7 @@ async def test_a_pull_reports_its_progress_and_gives_what_was_installed(
     async def run(_request: RunRequest, _control: RunControl, _emit: Emit) -> None:
         raise AssertionError("nothing is to be run")
 
-    monkeypatch.setattr(app.environments, "pull_environment", pull)
+    monkeypatch.setattr(environments, "pull_environment", pull)
     heard: list[Progress] = []
 
     def use(pyro: Pyro) -> tuple[EnvironmentInfo, EnvironmentInfo]:
@@ -280,9 +304,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_pull(settings: Settings) -> None:
     assert caught.value.code == "daemon_gone"
 
 
-def test_settings_come_from_the_environment_unless_given(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_come_from_the_environment_unless_given(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Pyro()._daemon.settings == settings
     monkeypatch.setenv("PYRO_VMM", "nonsense")
     with pytest.raises(PyroError, match="PYRO_VMM"):
@@ -311,7 +333,7 @@ async def test_input_that_nobody_takes_any_more_ends_with_an_error_not_for_ever(
     ended: list[bool] = []
 
     def use(pyro: Pyro) -> None:
-        with pyro.stream_in_vm(REQUEST) as run:
+        with pyro.stream_in_vm(replace(REQUEST, stdin=True)) as run:
             events = iter(run)
             next(events)
             next(events)

@@ -126,7 +126,7 @@ impl Guest {
         let text = vec![choice; usize::from(choice) * 16];
         self.with_process(choice, |process| {
             // A full pipe is one of the things that happen.
-            let _ = write(if choice % 2 == 0 { &process.stdout } else { &process.stderr }, &text);
+            let _ = write(if choice.is_multiple_of(2) { &process.stdout } else { &process.stderr }, &text);
         });
     }
 
@@ -134,7 +134,7 @@ impl Guest {
         let Some(index) = self.choose(choice) else { return };
         let Process { pid, stdin, .. } = self.processes.0.borrow_mut().remove(index);
         drop(stdin);
-        self.commands.reaped(pid, if choice % 2 == 0 { Exit::Code(choice.into()) } else { Exit::Signal(9) });
+        self.commands.reaped(pid, if choice.is_multiple_of(2) { Exit::Code(choice.into()) } else { Exit::Signal(9) });
         self.commands.check_groups();
     }
 

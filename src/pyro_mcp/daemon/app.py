@@ -29,15 +29,16 @@ from pyro_mcp import models
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.streaming import Emit, EventStream
-from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
+from pyro_mcp.errors import Conflict, GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images import prune, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest, SignalRequest
 from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.version import __version__
 from pyro_mcp.workspace import environments
+from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
-from pyro_mcp.workspace.throwaway import RunControl, run_in_vm
+from pyro_mcp.workspace.throwaway import run_in_vm
 
 _MAX_BODY = 4 << 20  # bytes of a JSON request
 _STDIN_PART = 1 << 20  # bytes of input in one frame to the guest
@@ -91,10 +92,10 @@ class _Handlers:
 
         async def produce(emit: Emit) -> None:
             run_id = secrets.token_hex(8)
-            control = self.daemon.runs[run_id] = RunControl()
+            control = self.daemon.runs[run_id] = RunControl(takes_input=wanted.stdin)
             try:
                 await emit(RunAccepted(run_id))
-                await run_in_vm(self._host(), wanted, control, emit)
+                await run_in_vm(await self._host(), wanted, control, emit)
             finally:
                 control.close()
                 del self.daemon.runs[run_id]
@@ -103,11 +104,15 @@ class _Handlers:
 
     async def stdin(self, request: Request) -> Response:
         control = self._control(request)
-        with contextlib.suppress(ClientDisconnect):
+        if not control.takes_input:
+            raise InvalidRequest("no_input", "the run was started without input", "start it with stdin set")
+        # Where the guest goes away under the input, the run's own events tell why.
+        with contextlib.suppress(ClientDisconnect, GuestFailed):
             async for data in request.stream():
                 for start in range(0, len(data), _STDIN_PART):
                     await control.write_stdin(data[start : start + _STDIN_PART])
-        await control.close_stdin()
+        with contextlib.suppress(GuestFailed):
+            await control.close_stdin()
         return JSONResponse({})
 
     async def signal(self, request: Request) -> Response:
@@ -144,10 +149,11 @@ class _Handlers:
         self.daemon.stop()
         return JSONResponse({})
 
-    def _host(self) -> Host:
+    async def _host(self) -> Host:
         daemon = self.daemon
         bundle = find_bundle(daemon.settings)
-        bundle.verify()
+        # Hashes the whole bundle where it has changed since the last time.
+        await asyncio.to_thread(bundle.verify)
         driver = choose_driver(daemon.settings, confined=daemon.confined)
         return Host(daemon.images, bundle, driver, daemon.boot_slots)
 

@@ -66,8 +66,7 @@ class DaemonClient:
         """Send a body part by part, as the parts come."""
         with contextlib.closing(self._connection()) as connection, _broken_connections():
             headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
-            # An answer that comes before the end of the body closes the connection; it says why.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with _answered_early():
                 connection.request("POST", path, body=iter(parts), headers=headers, encode_chunked=True)
             response = connection.getresponse()
             _raise_for_status(response)
@@ -92,9 +91,11 @@ class DaemonClient:
             with contextlib.ExitStack() as stack:
                 connection = stack.enter_context(contextlib.closing(_connect_or_start(place, self.settings)))
                 try:
-                    hello = _ask(connection, "GET", "/v1/hello", None)
-                except DaemonFailed:
+                    hello = _greet(connection)
+                except _Gone:
                     continue  # it was ending as we came; the next one is ours to start
+                except TimeoutError:
+                    break
                 # Another version may say other things about itself, too.
                 version, settings = (
                     (hello.get("version"), hello.get("settings")) if isinstance(hello, dict) else ("", "")
@@ -103,7 +104,9 @@ class DaemonClient:
                     stack.pop_all()
                     return connection
                 self._replace(place, connection, str(version)[:40])
-        raise DaemonFailed("daemon_failed", "pyro's daemon does not stay up", f"see {place.log_path}")
+        raise DaemonFailed(
+            "daemon_failed", "pyro's daemon does not stay up, or does not answer", f"see {place.log_path}"
+        )
 
     def _replace(self, place: DaemonPlace, connection: http.client.HTTPConnection, version: str) -> None:
         """Have a daemon of another version or settings end, so that ours can start."""
@@ -229,6 +232,14 @@ def _over(connected: socket.socket) -> http.client.HTTPConnection:
     return connection
 
 
+def _greet(connection: http.client.HTTPConnection) -> Any:
+    """Ask who answers; a daemon that hangs is given up (`TimeoutError`) instead of waited for."""
+    connection.sock.settimeout(_START_SECONDS)
+    hello = _ask(connection, "GET", "/v1/hello", None)
+    connection.sock.settimeout(None)
+    return hello
+
+
 def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> Any:
     with _broken_connections():
         response = _send(connection, method, path, body)
@@ -238,7 +249,8 @@ def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: o
 
 def _send(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> http.client.HTTPResponse:
     data = None if body is None else json.dumps(body).encode()
-    connection.request(method, path, body=data, headers={"Content-Type": "application/json"})
+    with _answered_early():
+        connection.request(method, path, body=data, headers={"Content-Type": "application/json"})
     return connection.getresponse()
 
 
@@ -252,6 +264,14 @@ def _raise_for_status(response: http.client.HTTPResponse) -> None:
     except (ValueError, InvalidRequest):
         raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {response.status}") from None
     raise from_wire(wire)
+
+
+def _answered_early() -> contextlib.suppress:
+    """Around sending: a daemon that refuses a request closes the connection without reading the rest of its body.
+
+    Its answer, which says why, can still be read; without one, reading it will tell that the daemon is gone.
+    """
+    return contextlib.suppress(BrokenPipeError, ConnectionResetError)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive, Scope, Send
 
+from pyro_mcp import tasks
 from pyro_mcp.errors import InternalError, PyroError
 from pyro_mcp.events import Event, OutputChunk, error_to_json, event_to_json
 from pyro_mcp.guest.frames import Tag, frame, message_frame
@@ -33,8 +34,9 @@ class EventStream:
         try:
             await asyncio.wait((producing, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel(producing)
-            await _cancel(watching)
+            # Cleaning up after a machine is bounded, so this is too.
+            await tasks.end(producing)
+            await tasks.end(watching)
         with contextlib.suppress(OSError):
             await send({"type": "http.response.body", "body": b""})
 
@@ -63,10 +65,3 @@ def _encoded(event: Event | OutputChunk) -> bytes:
 async def _client_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    """Cancel a task and see its end; cleaning up after a machine is bounded, so this is too."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, OSError):
-        await task

@@ -9,7 +9,8 @@ from pyro_mcp.errors import PyroError
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.images import catalog, store
 from pyro_mcp.models import EnvironmentInfo, RunFinished, RunRequest
-from pyro_mcp.workspace.throwaway import RunControl, run_in_vm
+from pyro_mcp.workspace.control import RunControl
+from pyro_mcp.workspace.throwaway import run_in_vm
 
 NAME = "environments"
 NAME_OF_RUN = "environment"

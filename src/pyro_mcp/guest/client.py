@@ -1,12 +1,12 @@
 """Talking to the agent of one guest: commands, pings, power-off."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag, frame, message_frame
 from pyro_mcp.guest.messages import (
@@ -139,9 +139,7 @@ async def connect(channel: socket.socket, *, timeout_seconds: float) -> AsyncIte
         try:
             yield GuestClient(session, hello)
         finally:
-            serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            await tasks.end(serving)
     finally:
         # Not waiting for the close: what is still unsent is meant for a machine that nobody wants any more.
         writer.transport.abort()

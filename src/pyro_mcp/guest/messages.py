@@ -87,6 +87,7 @@ _AGENT_TYPES: dict[str, type[AgentMessage]] = {
     "pong": Pong,
     "ok": Ok,
 }
+_FAILURES = {"bad_request", "not_found", "not_executable", "bad_cwd", "no_such_command", "internal"}
 
 
 def to_json(message: HostMessage) -> dict[str, object]:
@@ -108,6 +109,10 @@ def from_json(content: dict[str, object]) -> AgentMessage:
 
 
 def _check(message: AgentMessage) -> None:
+    if isinstance(message, Started) and not 1 <= message.pid < 1 << 31:
+        raise ProtocolViolation("a process id out of range")
+    if isinstance(message, Failed) and message.code not in _FAILURES:
+        raise ProtocolViolation(f"the unknown error code {message.code[:40]!r}")
     if isinstance(message, Exited):
         if (message.exit_code is None) == (message.signal is None):
             raise ProtocolViolation("an end with both or neither of exit code and signal")

@@ -5,13 +5,12 @@ drops everything before it.
 """
 
 import asyncio
-import contextlib
 import json
 import secrets
 import struct
 from dataclasses import dataclass
 
-from pyro_mcp import models
+from pyro_mcp import models, tasks
 from pyro_mcp.errors import GuestFailed, InvalidRequest
 from pyro_mcp.guest.violation import ProtocolViolation
 
@@ -51,9 +50,7 @@ async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     try:
         hello = _decode_hello(await _find(reader, b"R", nonce))
     finally:
-        say_hello.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-            await say_hello
+        await tasks.end(say_hello)
     if hello.generation != GENERATION:
         raise GuestFailed(
             "guest_generation",

@@ -49,12 +49,14 @@ class QemuDriver:
         program = shutil.which(PROGRAM)
         if program is None:
             raise HostUnfit("no_vmm", f"{PROGRAM} is not installed", "apt-get install qemu-system-x86")
+        await asyncio.to_thread(tsc.host_khz)  # measured once, not on the event loop
         ours, theirs = socket.socketpair()
         output, output_writer = os.pipe()
         tail = Tail(output, _CONSOLE_BYTES)
         try:
             process = self._spawn(program, spec, theirs.fileno(), output_writer)
         except BaseException:
+            ours.close()
             tail.finish()
             raise
         finally:

@@ -1,10 +1,10 @@
 """Environments as features use them: installed before use, pulled when asked."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from pyro_mcp import tasks
 from pyro_mcp.images import debian, pull, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import EnvironmentInfo, Progress
@@ -52,6 +52,4 @@ async def _relay(report: Report) -> AsyncIterator[Callable[[Progress], None]]:
         await steps.put(None)
         await forwarding
     finally:
-        forwarding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await forwarding
+        await tasks.end(forwarding)

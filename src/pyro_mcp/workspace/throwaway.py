@@ -2,55 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 
-from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, NotFound, PyroError
-from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp import tasks
+from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, PyroError
+from pyro_mcp.events import OutputChunk
 from pyro_mcp.guest.client import GuestCommand
 from pyro_mcp.guest.frames import Output, Tag
 from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
 from pyro_mcp.images import store
 from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, RunFinished, RunRequest, RunStarted
+from pyro_mcp.workspace.backlog import Backlog, Emit, emitting
 from pyro_mcp.workspace.boot import Guest, boot_guest
+from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.environments import ensure_installed
 from pyro_mcp.workspace.host import Host
 
 TIMED_OUT = 124  # as timeout(1) exits
 _SIGNALLED = 128  # plus the signal's number, as a shell reports it
-# What the agent may take to end a command whose time is up, before the machine is taken away instead.
+# What the agent may take to end a command whose time is up.
 _GRACE_SECONDS = 10.0
-
-Emit = Callable[[Event | OutputChunk], Awaitable[None]]
-
-
-class RunControl:
-    """The way in to a run that is under way: input and signals, from whoever addresses it by id."""
-
-    def __init__(self) -> None:
-        self._command: asyncio.Future[GuestCommand] = asyncio.get_running_loop().create_future()
-
-    async def write_stdin(self, data: bytes) -> None:
-        """Give the command input; waits for its start, and while it does not read."""
-        await (await asyncio.shield(self._command)).write_stdin(data)
-
-    async def close_stdin(self) -> None:
-        """Tell the command that its input has ended."""
-        await (await asyncio.shield(self._command)).close_stdin()
-
-    async def signal(self, number: int) -> None:
-        """Signal the command's process group; waits for its start."""
-        await (await asyncio.shield(self._command)).signal(number)
-
-    def attach(self, command: GuestCommand) -> None:
-        """From now on there is a command."""
-        self._command.set_result(command)
-
-    def close(self) -> None:
-        """From now on there is none; whoever still waits or comes later is turned away with `NotFound`."""
-        if self._command.done():
-            self._command = asyncio.get_running_loop().create_future()
-        self._command.set_exception(NotFound("unknown_run", "there is no such run under way"))
-        self._command.exception()  # usually nobody waits
+# What it may take after that to hand over what a slow reader had held back, before the machine is taken away.
+_LAST_WORDS_SECONDS = 3.0
 
 
 async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: Emit) -> None:
@@ -63,17 +36,21 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
     began = time.monotonic()
     try:
         await ensure_installed(host.images, request.environment, emit)
-        finished = await _within_ttl(request, _boot_and_run(host, request, control, emit, began))
+        async with emitting(emit) as backlog:
+            finished = await _within_ttl(request, _boot_and_run(host, request, control, backlog, began))
     finally:
         control.close()
     await emit(finished)
 
 
 async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFinished]) -> RunFinished:
+    limit = asyncio.timeout(request.ttl_seconds)
     try:
-        async with asyncio.timeout(request.ttl_seconds):
+        async with limit:
             return await running
     except TimeoutError:
+        if not limit.expired():
+            raise
         raise PyroError(
             "ttl_expired",
             f"the machine reached its time to live of {request.ttl_seconds} s",
@@ -108,10 +85,12 @@ def _check_range(name: str, value: int, allowed: range) -> None:
         )
 
 
-async def _boot_and_run(host: Host, request: RunRequest, control: RunControl, emit: Emit, began: float) -> RunFinished:
+async def _boot_and_run(
+    host: Host, request: RunRequest, control: RunControl, backlog: Backlog, began: float
+) -> RunFinished:
     with await store.open_verified(host.images, request.environment) as image:
         async with boot_guest(host, image, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib) as guest:
-            exited = await _run_command(guest, request, control, emit)
+            exited = await _run_command(guest, request, control, backlog)
             return RunFinished(
                 environment=request.environment,
                 vmm=guest.vmm,
@@ -121,24 +100,33 @@ async def _boot_and_run(host: Host, request: RunRequest, control: RunControl, em
             )
 
 
-async def _run_command(guest: Guest, request: RunRequest, control: RunControl, emit: Emit) -> Exited:
+async def _run_command(guest: Guest, request: RunRequest, control: RunControl, backlog: Backlog) -> Exited:
     wanted = Exec(argv=request.command, stdin=request.stdin, timeout_ms=request.timeout_seconds * 1000)
     async with guest.client.exec(wanted) as command:
+        following = asyncio.create_task(_follow(command, guest, control, backlog))
         try:
-            async with asyncio.timeout(request.timeout_seconds + _GRACE_SECONDS):
-                return await _follow(command, guest, control, emit)
-        except TimeoutError:
-            # The agent should have ended it. Whatever keeps it from that, the machine goes now.
-            return Exited(exit_code=None, signal=9, timed_out=True)
+            if not await _ended(following, request.timeout_seconds + _GRACE_SECONDS):
+                # Either nobody reads the output, so that the end is stuck behind it, or the agent fails to end it.
+                await backlog.lift()
+                if not await _ended(following, _LAST_WORDS_SECONDS):
+                    return Exited(exit_code=None, signal=9, timed_out=True)
+            return following.result()
+        finally:
+            await tasks.end(following)
 
 
-async def _follow(command: GuestCommand, guest: Guest, control: RunControl, emit: Emit) -> Exited:
+async def _ended(task: asyncio.Task[Exited], within_seconds: float) -> bool:
+    done, _ = await asyncio.wait((task,), timeout=within_seconds)
+    return bool(done)
+
+
+async def _follow(command: GuestCommand, guest: Guest, control: RunControl, backlog: Backlog) -> Exited:
     async for event in command.events():
         if isinstance(event, Output):
-            await emit(OutputChunk("stdout" if event.tag is Tag.STDOUT else "stderr", event.data))
+            await backlog.put(OutputChunk("stdout" if event.tag is Tag.STDOUT else "stderr", event.data))
         elif isinstance(event, Started):
             control.attach(command)
-            await emit(RunStarted(guest.vmm, guest.boot_ms))
+            await backlog.put(RunStarted(guest.vmm, guest.boot_ms))
         elif isinstance(event, Failed):
             raise _not_started(event)
         else:

@@ -65,9 +65,7 @@ def test_a_fault_of_ours_says_so_with_its_place(capsys: pytest.CaptureFixture[st
     assert (json.loads(last)["error"]["code"] == "internal") if as_json else ("[internal]" in last)
 
 
-def test_a_reader_that_went_away_is_silent(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_went_away_is_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stdout:

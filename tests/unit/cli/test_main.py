@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -12,8 +12,9 @@ from pyro_mcp.cli.main import COMMANDS, main
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.errors import NotFound
+from pyro_mcp.events import OutputChunk
 from pyro_mcp.images.catalog import CATALOG
-from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport
+from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest
 from pyro_mcp.version import __version__
 
 INSTALLED = EnvironmentInfo(
@@ -28,6 +29,19 @@ INSTALLED = EnvironmentInfo(
     contents=("bash 5.2", "git 2.39"),
 )
 MISSING = EnvironmentInfo("debian:12-base", "minimal", False, ())
+
+
+class FakeStream(list[object]):
+    """A run that writes a little and ends with 3."""
+
+    def __init__(self) -> None:
+        super().__init__([OutputChunk("stdout", b"out\n"), RunFinished("debian:12", "qemu", 3, False, 1234)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class FakePyro:
@@ -50,6 +64,10 @@ class FakePyro:
         self.asked.append((name, source))
         on_progress(Progress("pull", "download", name))
         return self.inspect_environment(name)
+
+    def stream_in_vm(self, request: RunRequest) -> FakeStream:
+        self.asked.append((request,))
+        return FakeStream()
 
     def prune_environments(self, *, dry_run: bool) -> PruneReport:
         return PruneReport(("debian:11", "staging/x"), 5 << 20, dry_run)
@@ -157,6 +175,30 @@ def test_a_bad_setting_is_an_error_with_a_code(
     monkeypatch.setenv("PYRO_VMM", "nonsense")
     assert main(["env", "list"]) == 1
     assert "PYRO_VMM" in capsys.readouterr().err
+
+
+def test_run_for_people(fake: FakePyro, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "debian:12", "--mem-mib", "512", "--", "ls", "--json"]) == 3
+    assert capfd.readouterr() == (
+        "out\n",
+        "[run] environment=debian:12 vmm=qemu exit_code=3 duration_ms=1234\n",
+    )
+    assert fake.asked == [(RunRequest("debian:12", ("ls", "--json"), mem_mib=512, stdin=True),)]
+
+
+def test_run_for_programs(fake: FakePyro, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "debian:12", "--json", "--", "ls", "é"]) == 3
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert json.loads(out) == {
+        "environment": "debian:12",
+        "vmm": "qemu",
+        "exit_code": 3,
+        "timed_out": False,
+        "duration_ms": 1234,
+        "stdout": "out\n",
+        "stderr": "",
+    }
 
 
 def test_list_for_people(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:

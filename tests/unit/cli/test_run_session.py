@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import pytest
 
@@ -15,7 +15,9 @@ from pyro_mcp.cli.run_session import RunSession
 from pyro_mcp.errors import DaemonFailed, GuestFailed, Interrupted, NotFound
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.models import Progress, RunAccepted, RunFinished, RunStarted
-from pyro_mcp.sdk import RunStream
+
+if TYPE_CHECKING:
+    from pyro_mcp.sdk import RunStream
 
 STARTED = RunStarted("qemu", 900)
 FINISHED = RunFinished("debian:12", "qemu", 0, False, 1234)
@@ -95,7 +97,9 @@ def test_output_passes_through_as_it_is(capfdbinary: pytest.CaptureFixture[bytes
 
 
 def test_output_can_be_kept_instead(capfd: pytest.CaptureFixture[str]) -> None:
-    run = FakeRun(STARTED, OutputChunk("stdout", b"a\xff"), OutputChunk("stdout", b"b"), OutputChunk("stderr", b"c"), FINISHED)
+    run = FakeRun(
+        STARTED, OutputChunk("stdout", b"a\xff"), OutputChunk("stdout", b"b"), OutputChunk("stderr", b"c"), FINISHED
+    )
     session = _session(run, keep_output=True)
     assert session.result(session.follow()) == {
         "environment": "debian:12",
@@ -169,8 +173,11 @@ def test_input_that_never_comes_does_not_hold_up_the_end(monkeypatch: pytest.Mon
     reader, writer = os.pipe()
     with os.fdopen(reader) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert _session(FakeRun(STARTED, FINISHED)).follow() == FINISHED
+        run = FakeRun(STARTED, FINISHED)
+        assert _session(run).follow() == FINISHED
+        assert not run.input_ended.is_set()
         os.close(writer)
+        _wait(run.input_ended)  # nobody may still read from a descriptor whose number is used again
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

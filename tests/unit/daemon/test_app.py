@@ -23,10 +23,10 @@ from pyro_mcp.guest.frames import FrameDecoder, Message
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import RunAccepted, RunRequest
-from pyro_mcp.workspace.throwaway import RunControl
+from pyro_mcp.workspace.control import RunControl
 from tests.support.waiting import until
 
-RUN = models.encode(RunRequest("debian:12", ("true",)))
+RUN = models.encode(RunRequest("debian:12", ("true",), stdin=True))
 
 
 @dataclass
@@ -268,6 +268,18 @@ async def test_input_and_signals_reach_the_command_of_the_run_that_they_are_addr
     assert daemon.runs == {}
 
 
+async def test_a_run_without_input_takes_none(app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = asyncio.Event()
+    _script(monkeypatch, lambda _control, _emit: _none(end))
+    running = asyncio.create_task(ask(app, "POST", "/v1/runs", {**RUN, "stdin": False}))
+    await until(lambda: bool(daemon.runs))
+    (run_id,) = daemon.runs
+    answer = await ask(app, "POST", f"/v1/runs/{run_id}/stdin", parts=[b"input"])
+    assert (answer.status, answer.code) == (400, "no_input")
+    end.set()
+    await running
+
+
 @pytest.mark.parametrize("number", [0, 65, -1, 2**40])
 async def test_a_number_that_is_no_signal(
     app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, number: int
@@ -325,7 +337,10 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_input_ends_the_input
     running = asyncio.create_task(ask(app, "POST", "/v1/runs", RUN))
     await until(lambda: bool(daemon.runs))
     (run_id,) = daemon.runs
-    events = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+    events: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> dict[str, Any]:
         return events.pop(0)

@@ -26,6 +26,7 @@ from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import Conflict, DaemonFailed, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.process import start_time, wait_for_end
+from pyro_mcp.vmm import confine
 from tests.support.daemons import daemon_pid, daemons_of, end_daemon
 from tests.support.old_daemon import hello, http, old_daemon
 from tests.support.waiting import wait_until
@@ -355,9 +356,8 @@ def test_streams_that_make_no_sense(settings: Settings, answer: bytes, code: str
     def reply(path: str, _body: bytes) -> bytes:
         return hello(settings, version=__version__) if path == "/v1/hello" else answer
 
-    with old_daemon(settings, reply):
-        with pytest.raises(DaemonFailed) as caught:
-            _read_through(settings)
+    with old_daemon(settings, reply), pytest.raises(DaemonFailed) as caught:
+        _read_through(settings)
     assert caught.value.code == code
 
 
@@ -383,7 +383,7 @@ async def test_where_nothing_can_be_confined_the_log_says_so(
     async def why() -> str:
         return "bubblewrap is not installed"
 
-    monkeypatch.setattr(serve.confine, "why_unconfinable", why)
+    monkeypatch.setattr(confine, "why_unconfinable", why)
     monkeypatch.setattr(serve, "Activity", lambda stop: Activity(stop, idle_seconds=0.05))
     place = DaemonPlace(settings.home)
     place.prepare()

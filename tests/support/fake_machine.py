@@ -1,0 +1,95 @@
+"""Machines whose guest is a fake agent: for what happens around a guest that is silent, dies or misbehaves."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from pyro_mcp.process import spawn
+from pyro_mcp.vmm.machine import Machine, MachineSpec
+from pyro_mcp.workspace.host import Host
+from tests.support.fake_agent import Handler, serving
+
+Guest = Callable[[socket.socket], Awaitable[None]]
+
+
+@dataclass
+class Boots:
+    """What was booted, and what is left of it."""
+
+    specs: list[MachineSpec] = field(default_factory=list)
+    with_console: list[bool] = field(default_factory=list)
+    alive: int = 0
+    most_alive: int = 0
+    guests: list[Guest] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FakeDriver:
+    """Boots one guest after the other from `boots.guests`, the last one again and again."""
+
+    boots: Boots
+    said: str = ""
+    console: bool = False
+    name: str = "fake"
+
+    @asynccontextmanager
+    async def boot(self, spec: MachineSpec) -> AsyncIterator[Machine]:
+        """See `Driver.boot`."""
+        boots = self.boots
+        guest = boots.guests[min(len(boots.specs), len(boots.guests) - 1)]
+        boots.specs.append(spec)
+        boots.with_console.append(self.console)
+        os.fstat(spec.image_fd)
+        os.fstat(spec.disk_fd)
+        ours, theirs = socket.socketpair()
+        process = spawn(["sleep", "1000"])
+        boots.alive += 1
+        boots.most_alive = max(boots.most_alive, boots.alive)
+        running = asyncio.ensure_future(guest(theirs))
+        try:
+            yield Machine(self.name, process, ours, lambda: self.said)
+        finally:
+            boots.alive -= 1
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            ours.close()
+            theirs.close()
+            await process.stop()
+
+
+async def silent(_end: socket.socket) -> None:
+    """A guest that hangs."""
+    await asyncio.Future()
+
+
+async def dead(end: socket.socket) -> None:
+    """A guest that ends before it has said a word."""
+    end.close()
+
+
+def answering(handler: Handler) -> Guest:
+    """A guest whose agent hands each stream to `handler`."""
+
+    async def guest(end: socket.socket) -> None:
+        async with serving(end, handler):
+            await asyncio.Future()
+
+    return guest
+
+
+def fake_host(folder: Path, boots: Boots, *, slots: int = 4, said: str = "") -> Host:
+    """A host whose driver is fake; everything else that a boot touches is in `folder`."""
+    return Host(
+        images=cast("object", SimpleNamespace(cache_dir=folder)),  # type: ignore[arg-type]
+        bundle=cast("object", SimpleNamespace(kernel="/k", initramfs="/i", modules="/m")),  # type: ignore[arg-type]
+        driver=FakeDriver(boots, said=said),  # type: ignore[arg-type]
+        boot_slots=asyncio.Semaphore(slots),
+    )

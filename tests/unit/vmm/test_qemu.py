@@ -1,0 +1,214 @@
+"""QEMU's command line, and that nothing is left of a machine however it ends; no guest boots here."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.errors import HostUnfit
+from pyro_mcp.process import start_time
+from pyro_mcp.vmm import tsc
+from pyro_mcp.vmm.machine import Machine, MachineSpec
+from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver, command_line, kernel_arguments
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def spec() -> Iterator[MachineSpec]:
+    image, disk = os.memfd_create("image"), os.memfd_create("disk")
+    yield MachineSpec(Path("/b/kernel"), Path("/b/initramfs"), Path("/b/modules"), image, disk, 3, 768)
+    os.close(image)
+    os.close(disk)
+
+
+def _stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in QEMU's place."""
+    program = folder / PROGRAM
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def _after(words: list[str], flag: str) -> list[str]:
+    return [words[at + 1] for at, word in enumerate(words) if word == flag]
+
+
+def test_the_machine_is_what_was_asked_for(spec: MachineSpec) -> None:
+    words = command_line("/usr/bin/qemu", spec, 77, tsc_khz=2_000_000, console=False)
+    assert words[0] == "/usr/bin/qemu"
+    assert _after(words, "-smp") == ["3"]
+    assert _after(words, "-m") == ["768M"]
+    assert _after(words, "-kernel") == ["/b/kernel"]
+    assert _after(words, "-initrd") == ["/b/initramfs"]
+    assert _after(words, "-accel") == ["tcg,thread=multi"]
+
+
+def test_the_machine_has_nothing_that_was_not_asked_for(spec: MachineSpec) -> None:
+    """No network card, no monitor, no display, no user's configuration; a guest that resets is gone."""
+    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
+    for flag in ("-nodefaults", "-no-user-config", "-no-reboot"):
+        assert flag in words
+    for flag in ("-net", "-netdev", "-nic", "-monitor", "-qmp", "-serial", "-vnc", "-daemonize", "-pidfile"):
+        assert flag not in words
+    assert _after(words, "-display") == ["none"]
+    assert not any("net" in device for device in _after(words, "-device"))
+    (sandbox,) = _after(words, "-sandbox")
+    assert sandbox.startswith("on")
+    for rule in ("elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny", "obsolete=deny"):
+        assert rule in sandbox
+
+
+def test_disks_and_channel_are_descriptors_and_only_the_guests_own_can_be_written(spec: MachineSpec) -> None:
+    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
+    image, disk, modules = _after(words, "-blockdev")
+    assert f"file.filename=/dev/fdset/{spec.image_fd}" in image
+    assert f"file.filename=/dev/fdset/{spec.disk_fd}" in disk
+    assert "file.filename=/b/modules" in modules
+    assert ["read-only=on" in node for node in (image, disk, modules)] == [True, False, True]
+    assert _after(words, "-add-fd") == [
+        f"fd={spec.image_fd},set={spec.image_fd}",
+        f"fd={spec.disk_fd},set={spec.disk_fd}",
+    ]
+    assert "socket,id=agent,fd=77" in _after(words, "-chardev")
+    # The agent finds its devices by this order.
+    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
+    assert [drive.rpartition("=")[2] for drive in drives] == ["image", "disk", "modules"]
+
+
+@pytest.mark.parametrize("console", [True, False])
+def test_the_console_is_there_only_when_wanted(spec: MachineSpec, console: bool) -> None:
+    words = command_line("qemu", spec, 77, tsc_khz=None, console=console)
+    assert ("-serial" in words) == console
+    (append,) = _after(words, "-append")
+    assert ("console=ttyS0" in append.split()) == console
+    assert ("quiet" in append.split()) != console
+
+
+def test_the_kernel_is_told_what_the_agent_needs() -> None:
+    words = kernel_arguments(None, console=False).split()
+    for word in (
+        "reboot=t",
+        "panic=-1",
+        "pyro.channel=virtio-serial",
+        "pyro.image=/dev/vda",
+        "pyro.disk=/dev/vdb",
+        "pyro.modules=/dev/vdc",
+    ):
+        assert word in words
+
+
+def test_the_counters_rate_is_told_where_it_is_known() -> None:
+    known = kernel_arguments(2_500_000, console=False).split()
+    assert {"tsc=reliable", "tsc_early_khz=2500000", "lpj=10000000"} <= set(known)
+    assert not any(word.startswith(("tsc", "lpj")) for word in kernel_arguments(None, console=False).split())
+
+
+async def test_without_qemu_the_host_is_unfit(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HostUnfit) as caught:
+        async with QemuDriver().boot(spec):
+            raise AssertionError("there is nothing to boot")
+    assert caught.value.code == "no_vmm"
+    assert "qemu-system-x86" in (caught.value.hint or "")
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_a_program_that_cannot_be_started_leaves_nothing(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stand_in(tmp_path, "", monkeypatch)
+    (tmp_path / PROGRAM).write_text("#!/no/such/interpreter\n")
+    tsc.host_khz()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        async with QemuDriver(confined=False).boot(spec):
+            raise AssertionError("there is nothing to boot")
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def _booted(spec: MachineSpec, use: "asyncio.Event", then: "asyncio.Event", seen: list[Machine]) -> None:
+    async with QemuDriver(confined=False).boot(spec) as machine:
+        seen.append(machine)
+        use.set()
+        await then.wait()
+
+
+async def test_a_machine_gives_its_channel_and_what_it_says(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Talks back on the descriptor that QEMU would take as the agent's channel.
+    answer = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(s.recv(5)[::-1])"
+    script = (
+        'for word; do case "$word" in socket,id=agent,fd=*) fd="${word##*=}";; esac; done\n'
+        "echo to the console; echo and as error >&2\n"
+        f"{sys.executable} -c '{answer}' $fd\n"
+        "exec sleep 1000"
+    )
+    _stand_in(tmp_path, script, monkeypatch)
+    async with QemuDriver(confined=False).boot(spec) as machine:
+        assert machine.vmm == "qemu"
+        machine.channel.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(machine.channel, b"hello")
+        async with asyncio.timeout(30):
+            assert await loop.sock_recv(machine.channel, 5) == b"olleh"
+        assert "to the console\nand as error\n" in machine.console()
+        pid = machine.process.pid
+        assert start_time(pid) is not None
+    assert start_time(pid) is None
+    assert machine.channel.fileno() == -1
+
+
+@pytest.mark.parametrize("stubborn", [True, False])
+async def test_a_machine_is_gone_at_the_end_with_everything_it_started(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    _stand_in(tmp_path, ("trap '' TERM\n" if stubborn else "") + "echo up; while :; do sleep 0.05; done", monkeypatch)
+    tsc.host_khz()
+    before = len(os.listdir("/proc/self/fd"))
+    async with QemuDriver(confined=False).boot(spec) as machine:
+        await until(lambda: "up" in machine.console())
+    assert start_time(machine.process.pid) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_machine_that_dies_is_seen_on_its_channel(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stand_in(tmp_path, "echo qemu: no such device >&2; exit 1", monkeypatch)
+    async with QemuDriver(confined=False).boot(spec) as machine:
+        machine.channel.setblocking(False)
+        async with asyncio.timeout(30):
+            assert await asyncio.get_running_loop().sock_recv(machine.channel, 1) == b""
+        await until(lambda: "no such device" in machine.console())
+        assert await machine.process.wait() == 1
+
+
+async def test_cancelling_takes_the_machine_away(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stand_in(tmp_path, "exec sleep 1000", monkeypatch)
+    up, never = asyncio.Event(), asyncio.Event()
+    seen: list[Machine] = []
+    running = asyncio.create_task(_booted(spec, up, never, seen))
+    await up.wait()
+    running.cancel()
+    await asyncio.wait((running,))
+    assert running.cancelled()
+    assert start_time(seen[0].process.pid) is None
+
+
+async def test_nothing_of_the_users_environment_reaches_the_vmm(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "do not tell")
+    _stand_in(tmp_path, "env; pwd; ulimit -n; ulimit -c; echo done; exec sleep 1000", monkeypatch)
+    async with QemuDriver(confined=False).boot(spec) as machine:
+        await until(lambda: "done" in machine.console())
+        said = machine.console()
+    assert "SECRET" not in said
+    assert said.splitlines()[-4:] == ["/", "256", "0", "done"]
