@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -25,7 +26,7 @@ async def served(settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run) 
         await run(request, control, emit)
 
     monkeypatch.setattr(app, "run_in_vm", scripted)
-    monkeypatch.setattr(app._Handlers, "_host", lambda _handlers: None)
+    monkeypatch.setattr(app._Handlers, "_host", AsyncMock(return_value=None))
     place = DaemonPlace(settings.home)
     place.prepare()
     client = DaemonClient(settings)

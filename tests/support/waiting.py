@@ -12,7 +12,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
             await asyncio.sleep(0)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Look again and again until the condition holds; for what other processes do."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.errors import PyroError
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, descendants
 
 
@@ -25,7 +25,7 @@ def pyro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyroCommand]:
     assert installed.exit_code == 0, installed.stderr
     yield command
     pid = command.daemon_pid()
-    eventually(lambda: not descendants(pid))
+    wait_until(lambda: not descendants(pid))
     command.client.stop()
 
 

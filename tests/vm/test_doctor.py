@@ -16,7 +16,7 @@ from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.vmm import kvm
 from pyro_mcp.vmm.kvm import KvmState
 from tests.support.daemons import daemons_of, end_daemon
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
 
 Rows = dict[str, dict[str, str]]
@@ -111,7 +111,7 @@ def test_nothing_outlives_an_examination_that_is_cut_short(
     running = doctor.start("doctor", stdout=subprocess.PIPE)
     assert running.stdout is not None
     assert running.stdout.readline().startswith(b"PASS  platform")
-    eventually(lambda: named(descendants(running.pid), VMM))
+    wait_until(lambda: named(descendants(running.pid), VMM))
     below = descendants(running.pid)
     os.kill(running.pid, number)
     _, stderr = running.communicate(timeout=30)

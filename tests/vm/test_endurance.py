@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, descendants, files_below, open_files
 
 _RUNS = 200
@@ -20,7 +20,7 @@ def test_200_runs_8_at_once_leave_nothing(pyro: PyroCommand) -> None:
     before = snapshot(daemon, pyro.home, cache)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda number: one_run(pyro, number), range(_RUNS)))
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
     after = snapshot(daemon, pyro.home, cache)
     assert pyro.daemon_pid() == daemon
     assert after == before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, Ended, PyroCommand, descendants, files_below, kill, named
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def test_a_killed_vmm_is_told_and_leaves_nothing(lone_pyro: PyroCommand) -> None
     ended = finish(process)
     assert ended.exit_code == 2
     assert "[guest_gone]" in ended.stderr
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
     assert_still_works(lone_pyro)
 
 
@@ -54,7 +54,7 @@ def test_a_killed_daemon_takes_its_machines_along_and_the_next_run_works(lone_py
     ended = finish(process)
     assert ended.exit_code == 2
     assert "[daemon_gone]" in ended.stderr
-    eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
     assert_still_works(lone_pyro)
 
 
@@ -65,19 +65,19 @@ def test_a_client_that_goes_away_takes_its_machine_along(lone_pyro: PyroCommand,
     before = files_below(lone_pyro.home)
     process.send_signal(number)
     finish(process)
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
     assert files_below(lone_pyro.home).keys() == before.keys()
 
 
 def test_an_interrupt_during_the_boot_ends_the_machine(lone_pyro: PyroCommand) -> None:
     daemon = lone_pyro.daemon_pid()
     process = lone_pyro.start("run", "debian:12", "--", "true")
-    eventually(lambda: named(descendants(daemon), VMM))
+    wait_until(lambda: named(descendants(daemon), VMM))
     process.send_signal(signal.SIGINT)
     ended = finish(process)
     assert ended.exit_code == 130
     assert "[interrupted]" in ended.stderr
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
 
 
 def test_an_interrupt_during_a_pull_leaves_nothing(lone_pyro: PyroCommand, tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_an_interrupt_during_a_pull_leaves_nothing(lone_pyro: PyroCommand, tmp_p
     daemon = pyro.daemon_pid()
     process.send_signal(signal.SIGINT)
     assert finish(process).exit_code == 130
-    eventually(lambda: not descendants(daemon))
-    eventually(lambda: not list((tmp_path / "cache" / "staging").iterdir()))
+    wait_until(lambda: not descendants(daemon))
+    wait_until(lambda: not list((tmp_path / "cache" / "staging").iterdir()))
     assert not any(str(tmp_path) in line for line in Path("/proc/mounts").read_text().splitlines())
     pyro.client.stop()
 
@@ -101,7 +101,7 @@ def test_a_daemon_told_to_end_ends_its_machines_in_order(lone_pyro: PyroCommand)
     below = descendants(daemon)
     kill(daemon, signal.SIGTERM)
     assert finish(process).exit_code == 2
-    eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in (daemon, *below)))
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in (daemon, *below)))
     assert not (lone_pyro.home / "daemon.sock").exists()
 
 

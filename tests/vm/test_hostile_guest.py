@@ -10,7 +10,7 @@ import pytest
 
 from pyro_mcp.runtime import cpio
 from tests.support.newc import replace_member
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, descendants
 
 _INIT = Path("build/cargo/x86_64-unknown-linux-gnu/release/pyro-hostile-init")
@@ -51,7 +51,7 @@ def test_rubbish_ends_the_machine_with_a_clear_error(hostile: PyroCommand) -> No
     ended = hostile("run", "debian:12", "--timeout-seconds", "2", "--", "true")
     assert ended.stdout == b""
     assert (ended.exit_code, "[guest_protocol]" in ended.stderr) in ((2, True), (124, False)), ended.stderr
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
     assert peak_kib(daemon) < peak_kib_at_rest(hostile) + _MEMORY_KIB
 
 
@@ -60,7 +60,7 @@ def test_a_guest_that_does_not_keep_the_time_limit_is_stopped(hostile: PyroComma
     daemon = hostile.daemon_pid()
     ended = hostile("run", "debian:12", "--timeout-seconds", "1", "--", "true")
     assert ended.exit_code == 124
-    eventually(lambda: not descendants(daemon))
+    wait_until(lambda: not descendants(daemon))
 
 
 def peak_kib(pid: int) -> int:

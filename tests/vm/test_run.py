@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.vm.eventually import eventually
+from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
 
 _RUN_LINE = re.compile(r"^\[run\] environment=debian:12 vmm=qemu exit_code=(\d+) duration_ms=\d+$", re.MULTILINE)
@@ -165,7 +165,7 @@ def test_a_time_out_ends_a_command_whose_output_nobody_takes(pyro: PyroCommand) 
     with process:
         assert process.stdout.read(2) == b"y\n"
         # Not reading on: the flood is held back all the way into the guest, and the machine goes all the same.
-        eventually(lambda: not named(descendants(below), VMM), 60)
+        wait_until(lambda: not named(descendants(below), VMM), 60)
         process.stdout.close()
         assert process.wait(30) in (124, 141)
 
@@ -178,7 +178,7 @@ def test_a_reader_that_goes_away_ends_the_run(pyro: PyroCommand) -> None:
         assert process.stdout.read(2) == b"y\n"
         process.stdout.close()
         assert process.wait(30) == 141
-    eventually(lambda: not named(descendants(below), VMM))
+    wait_until(lambda: not named(descendants(below), VMM))
 
 
 def test_a_machines_time_to_live_ends_it(pyro: PyroCommand) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import unquote
 
 import pytest
@@ -105,7 +106,7 @@ def _script(monkeypatch: pytest.MonkeyPatch, run: Callable[[RunControl, Emit], A
         await run(control, emit)
 
     monkeypatch.setattr(app_module, "run_in_vm", scripted)
-    monkeypatch.setattr(app_module._Handlers, "_host", lambda _handlers: None)
+    monkeypatch.setattr(app_module._Handlers, "_host", AsyncMock(return_value=None))
 
 
 class Command:
@@ -222,7 +223,7 @@ async def test_a_run_that_cannot_be_is_refused_with_a_code(
     class Images:
         images = daemon.images
 
-    monkeypatch.setattr(app_module._Handlers, "_host", lambda _handlers: Images)
+    monkeypatch.setattr(app_module._Handlers, "_host", AsyncMock(return_value=Images))
     error = (await ask(app, "POST", "/v1/runs", {**RUN, **changes})).raised()
     assert getattr(error, "code", None) == code
     assert daemon.runs == {}
@@ -406,3 +407,21 @@ async def test_an_error_of_the_guest_is_ours(app: ASGIApp, daemon: Daemon, monke
     assert (answer.status, answer.code) == (500, "guest_gone")
     end.set()
     await running
+
+
+async def test_input_for_a_run_without_input_is_refused(
+    app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = asyncio.Event()
+
+    async def run(_control: RunControl, _emit: Emit) -> None:
+        await end.wait()
+
+    _script(monkeypatch, run)
+    running = asyncio.create_task(ask(app, "POST", "/v1/runs", {**RUN, "stdin": False}))
+    await until(lambda: bool(daemon.runs))
+    (run_id,) = daemon.runs
+    answer = await asyncio.wait_for(ask(app, "POST", f"/v1/runs/{run_id}/stdin"), 30)
+    end.set()
+    await running
+    assert (answer.status, answer.code) == (400, "no_input")

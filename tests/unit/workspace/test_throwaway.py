@@ -15,11 +15,12 @@ from pyro_mcp.guest.messages import Exited
 from pyro_mcp.images import store
 from pyro_mcp.images.store import OpenImage
 from pyro_mcp.models import Progress, RunFinished, RunRequest, RunStarted
-from pyro_mcp.workspace import throwaway
+from pyro_mcp.workspace import backlog, throwaway
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.throwaway import check, run_in_vm
 from tests.support.fake_agent import STDERR, STDOUT, AgentStream, frame
 from tests.support.fake_machine import Boots, answering, fake_host
+from tests.support.waiting import until
 
 REQUEST = RunRequest("debian:12", ("ls",))
 pytestmark = pytest.mark.usefixtures("disks", "installed")
@@ -170,29 +171,51 @@ async def test_an_agent_that_lets_a_command_run_on_loses_the_machine(
     assert run.boots.alive == 0
 
 
-async def test_a_reader_that_takes_nothing_does_not_keep_the_machine(
+async def test_a_reader_that_takes_nothing_keeps_its_output_but_not_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throwaway, "_GRACE_SECONDS", -0.9)
+    monkeypatch.setattr(backlog, "_HELD_BYTES", 4)
+    words = [b"one ", b"two ", b"three ", b"four "]
 
     async def handler(stream: AgentStream) -> None:
         await stream.request()
         await stream.say(type="started", pid=1)
-        await stream.send(frame(STDOUT, b"nobody takes this"))
+        for word in words:
+            await stream.send(frame(STDOUT, word))
+        await stream.say(type="exited", exit_code=None, signal=15, timed_out=True)
+        stream.finish()
 
     run = Run(tmp_path, handler)
-    alive_at_the_end: list[int] = []
+    reads_again = asyncio.Event()
 
-    async def stuck(event: Event | OutputChunk) -> None:
+    async def slow(event: Event | OutputChunk) -> None:
         if isinstance(event, OutputChunk):
-            await asyncio.sleep(1000)
-        alive_at_the_end.append(run.boots.alive)
+            await reads_again.wait()
         run.events.append(event)
 
-    run.emit = stuck  # type: ignore[method-assign]
-    await run(replace(REQUEST, timeout_seconds=1))
+    run.emit = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(run(replace(REQUEST, timeout_seconds=1)))
+    await until(lambda: run.boots.alive == 1)
+    await until(lambda: run.boots.alive == 0)
+    assert not running.done()
+    reads_again.set()
+    await running
+    assert b"".join(event.data for event in run.events if isinstance(event, OutputChunk)) == b"".join(words)
     assert (run.finished.exit_code, run.finished.timed_out) == (124, True)
-    assert alive_at_the_end[-1] == 0
+
+
+async def test_output_comes_before_the_error_that_ended_it(tmp_path: Path) -> None:
+    async def handler(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        await stream.send(frame(STDOUT, b"last words"))
+        await stream.say(type="rubbish")
+
+    run = Run(tmp_path, handler)
+    with pytest.raises(GuestFailed):
+        await run()
+    assert run.events[-1] == OutputChunk("stdout", b"last words")
 
 
 async def test_a_machine_that_outlives_its_time_goes(tmp_path: Path) -> None:
