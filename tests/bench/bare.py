@@ -1,6 +1,6 @@
 """The yardstick: the same kernel, root and QEMU command line with a minimal init and nothing of ours around it.
 
-The init is guest-agent/bench-init; `bare=` on the kernel's command line chooses what it does (see its source).
+The init is guest-agent/test-inits; `bare=` on the kernel's command line chooses what it does (see its source).
 """
 
 import contextlib
