@@ -12,6 +12,9 @@ from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from tests.support.daemons import daemons_under, end_daemon
 
+# A shell that starts the tests in the background has them ignore interrupts, and so would every process they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _HANG_SECONDS = 120
 _HANG_SECONDS_WITH_GUESTS = 900
 

@@ -34,6 +34,7 @@ COMMAND_TREE: dict[str, dict[str, object]] = {
         "--json": False,
     },
     "doctor": {"--environment": None, "--json": False},
+    "completion": {"SHELL": None},
 }
 
 
@@ -67,11 +68,12 @@ def test_the_command_tree() -> None:
 
 def test_the_order_of_the_commands_in_the_help() -> None:
     """That of the contract, for those that there are."""
-    contract = ("env", "mcp", "run", "workspace", "doctor", "demo")
+    contract = ("env", "mcp", "run", "workspace", "doctor", "demo", "completion")
     assert list(COMMANDS) == [verb for verb in contract if verb in COMMANDS]
 
 
-@pytest.mark.parametrize("path", COMMAND_TREE)
+# A completion script is for a shell to read, and for nobody else.
+@pytest.mark.parametrize("path", sorted(COMMAND_TREE.keys() - {"completion"}))
 def test_every_command_with_a_result_can_print_it_as_json(path: str) -> None:
     assert "--json" in COMMAND_TREE[path]
 

@@ -11,13 +11,14 @@ from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 # In the order of the help text: what it is called, and what it does.
 COMMANDS = {
     "env": "environments: what can run in a VM, and what is installed",
     "run": "run one command in a throwaway VM",
     "doctor": "prove that this host can run guests, or say what mends it",
+    "completion": "print the completion script for a shell",
 }
 
 _EPILOG = """\
@@ -44,24 +45,29 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _parse(words: list[str]) -> "argparse.Namespace":
+    wanted = next((word for word in words if not word.startswith("-")), "")
+    own, command = _split(words)
+    arguments = build_parser([wanted]).parse_args(own)
+    arguments.command = command
+    return arguments
+
+
+def build_parser(verbs: "Collection[str]") -> "argparse.ArgumentParser":
+    """The parser of the whole command line, with the flags of these verbs; the others are only named."""
     from pyro_mcp.cli.parsing import HelpfulParser
 
     parser = HelpfulParser(
         prog="pyro", description="Disposable Linux workspaces in microVMs for chat coding agents.", epilog=_EPILOG
     )
     parser.add_argument("--version", action="version", version=f"pyro {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    wanted = next((word for word in words if not word.startswith("-")), None)
+    actions = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for verb, summary in COMMANDS.items():
-        module = import_module(f"pyro_mcp.cli.commands.{verb}") if verb == wanted else None
+        module = import_module(f"pyro_mcp.cli.commands.{verb}") if verb in verbs else None
         epilog = None if module is None else module.EPILOG
-        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog)
+        sub = actions.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog)
         if module is not None:
             module.configure(sub)
-    own, command = _split(words)
-    arguments = parser.parse_args(own)
-    arguments.command = command
-    return arguments
+    return parser
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:

@@ -12,12 +12,14 @@ def told_of(numbers: Sequence[signal.Signals], on_signal: Callable[[int], None])
     """Call `on_signal` for each of these signals that comes while the block runs, in a thread of its own.
 
     A handler written in Python would run in the main thread, and only once that thread leaves a system call: a signal
-    that comes just before the main thread begins to wait for output would be lost until output comes.
+    that comes just before the main thread begins to wait for output would be lost until output comes. A signal that our
+    parent had us ignore, as shells do for what they start in the background, stays ignored.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     previous_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    previous = {number: signal.signal(number, _nothing) for number in numbers}
+    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, _nothing) for number in wanted}
     telling = threading.Thread(target=_tell, args=(reader, on_signal), daemon=True)
     telling.start()
     try:

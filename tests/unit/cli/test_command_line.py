@@ -133,3 +133,15 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
     assert "50%" in shown
     assert shown.endswith("\r\x1b[K")
     assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("r", "run"), ("env pu", "pull"), ("run --vcpu", "--vcpu-count"), ("env prune --d", "--dry-run")],
+)
+def test_bash_completes_commands_actions_and_flags(tmp_path: Path, typed: str, completed: str) -> None:
+    script = tmp_path / "pyro.bash"
+    script.write_text(_pyro("completion", "bash").stdout)
+    asked = f"source {script}; COMP_WORDS=(pyro {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shtab_pyro; "
+    ended = subprocess.run(["bash", "-c", asked + "echo ${COMPREPLY[@]}"], check=True, capture_output=True, text=True)
+    assert completed in ended.stdout.split()

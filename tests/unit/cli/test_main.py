@@ -105,7 +105,17 @@ def _help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["env"], ["env", "list"], ["env", "inspect"], ["env", "pull"], ["env", "prune"], ["run"], ["doctor"]],
+    [
+        [],
+        ["env"],
+        ["env", "list"],
+        ["env", "inspect"],
+        ["env", "pull"],
+        ["env", "prune"],
+        ["run"],
+        ["doctor"],
+        ["completion"],
+    ],
     ids=" ".join,
 )
 def test_every_help_ends_with_the_commands_to_type_next(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
