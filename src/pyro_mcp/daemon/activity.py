@@ -1,6 +1,7 @@
 """Whether the daemon is wanted: a daemon that nobody has used for a while ends."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ class Activity:
         self._on_idle = on_idle
         self._idle_seconds = idle_seconds
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
         self.active = 0
         self._rest()
 
@@ -27,8 +29,21 @@ class Activity:
             yield
         finally:
             self.active -= 1
+            self._ended.set()
             if self.active == 0:
                 self._rest()
+
+    async def alone(self, within_seconds: float) -> bool:
+        """Whether the request that asks is the only one, or becomes it within the time given.
+
+        A request whose client has its answer already may still be about to end.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                while self.active > 1:
+                    self._ended.clear()
+                    await self._ended.wait()
+        return self.active <= 1
 
     def _rest(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._on_idle)

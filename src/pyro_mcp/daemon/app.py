@@ -41,6 +41,7 @@ from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
 from pyro_mcp.workspace.throwaway import run_in_vm
 
 _MAX_BODY = 4 << 20  # bytes of a JSON request
+_LAST_REQUESTS_SECONDS = 0.5  # that requests get to end before a daemon that is told to end says that it is busy
 _STDIN_PART = 1 << 20  # bytes of input in one frame to the guest
 
 
@@ -144,7 +145,7 @@ class _Handlers:
         return _json(await prune.prune(self.daemon.images, dry_run=wanted.dry_run))
 
     async def shutdown(self, _request: Request) -> Response:
-        if self.daemon.activity.active > 1:
+        if not await self.daemon.activity.alone(_LAST_REQUESTS_SECONDS):
             raise Conflict("daemon_busy", "the daemon has requests under way", "wait for them, or end them")
         self.daemon.stop()
         return JSONResponse({})

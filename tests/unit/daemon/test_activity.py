@@ -52,3 +52,21 @@ async def test_a_request_that_fails_counts_as_ended() -> None:
     with pytest.raises(KeyError), activity.request():
         raise KeyError
     assert activity.active == 0
+
+
+async def test_a_request_that_is_about_to_end_does_not_count() -> None:
+    activity = Activity(lambda: None)
+    with activity.request():
+        ending = activity.request()
+        ending.__enter__()
+        asking = asyncio.create_task(activity.alone(within_seconds=30))
+        await asyncio.sleep(0)
+        assert not asking.done()
+        ending.__exit__(None, None, None)
+        assert await asking
+
+
+async def test_a_request_that_goes_on_counts() -> None:
+    activity = Activity(lambda: None)
+    with activity.request(), activity.request():
+        assert not await activity.alone(within_seconds=0.01)
