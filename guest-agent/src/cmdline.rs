@@ -11,6 +11,15 @@ pub enum ChannelKind {
     VirtioSerial,
 }
 
+impl ChannelKind {
+    /// Whether a guest that is reached in this way needs a module; those of other ways are not needed.
+    pub fn needs(self, module: &str) -> bool {
+        match self {
+            Self::VirtioSerial => !module.contains("vsock"),
+        }
+    }
+}
+
 /// Options of the form `pyro.name=value`; of an option given twice the last one counts, as in the kernel itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -85,5 +94,11 @@ mod tests {
     #[test]
     fn an_empty_line_sets_nothing() {
         assert_eq!(Options::parse("  \n"), Options::default());
+    }
+
+    #[test]
+    fn a_channel_needs_its_own_modules_alone() {
+        assert!(ChannelKind::VirtioSerial.needs("virtio_console.ko"));
+        assert!(!ChannelKind::VirtioSerial.needs("vmw_vsock_virtio_transport.ko"));
     }
 }

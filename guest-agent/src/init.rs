@@ -25,7 +25,7 @@ pub fn boot() -> Result<Guest> {
     system::mount_kernel_file_systems()?;
     let options = read_options()?;
     let uevents = Uevents::open()?;
-    modules::load_listed(Path::new(MODULES))?;
+    modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     let changes = root::enter(&options, &uevents)?;
     system::prepare(&options, &uevents)?;

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use pyro_agent::cmdline::ChannelKind;
 use pyro_agent::console::{report, Failure, Result};
 use pyro_agent::poller::{Poller, Token};
 use pyro_agent::uevent::Uevents;
@@ -21,7 +22,7 @@ pub fn boot(run: impl FnOnce(&Uevents) -> Result<Infallible>) -> ! {
 fn prepare() -> Result<Uevents> {
     system::mount_kernel_file_systems()?;
     let uevents = Uevents::open()?;
-    modules::load_listed(Path::new("/modules"))?;
+    modules::load_listed(Path::new("/modules"), |module| ChannelKind::VirtioSerial.needs(module))?;
     Ok(uevents)
 }
 
