@@ -12,8 +12,10 @@ from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from tests.support.daemons import daemons_under, end_daemon
 
-# A shell that starts the tests in the background has them ignore interrupts, and so would every process they start.
+# Whoever starts the tests in the background has them ignore interrupts or hang-ups, and so would every process that
+# they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _HANG_SECONDS = 120
 _HANG_SECONDS_WITH_GUESTS = 900

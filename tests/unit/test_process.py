@@ -15,7 +15,7 @@ from pyro_mcp.process import Process, Tail, detach, run, spawn, start_time, wait
 
 SLEEP = ["sleep", "1000"]
 # Ignores SIGTERM, and says so when it does.
-STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"]
+STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]
 
 
 async def _stubborn() -> Process:

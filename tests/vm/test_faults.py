@@ -25,7 +25,11 @@ def start_and_see_ready(pyro: PyroCommand) -> "subprocess.Popen[bytes]":
 
 def finish(process: "subprocess.Popen[bytes]") -> Ended:
     with process:
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            stdout, stderr = process.communicate(timeout=60)
+        except BaseException:
+            process.kill()
+            raise
     return Ended(process.returncode, stdout, stderr.decode())
 
 

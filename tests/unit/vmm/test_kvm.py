@@ -71,7 +71,7 @@ async def test_firecracker_gets_everything_in_one_file(tmp_path: Path, device: P
 
 async def test_a_silent_guest_is_given_up_and_killed(tmp_path: Path, device: Path) -> None:
     pid_file = tmp_path / "pid"
-    ready = f"echo $$ > {pid_file}; trap '' TERM; while :; do /bin/sleep 1000; done"
+    ready = f"echo $$ > {pid_file}; trap '' TERM; while :; do /bin/sleep 1; done"
     verdict = await prove(tmp_path, device, ready, seconds=0.5)
     assert verdict.state is KvmState.NO_GUEST
     assert "it printed nothing" in verdict.detail
