@@ -44,7 +44,7 @@ async def _exec_ratio(settings: Settings, bare: BareMachine) -> Ratio:
     images = Store(settings.cache_dir)
     host = Host(images, find_bundle(settings), driver, default_boot_slots())
     with await store.open_verified(images, "debian:12") as image:
-        async with boot_guest(host, image, vcpu_count=1, mem_mib=1024) as guest:
+        async with boot_guest(host, image.path, vcpu_count=1, mem_mib=1024) as guest:
             return await live.exec_round_trip(guest, bare)
 
 

@@ -39,7 +39,7 @@ class BareMachine:
         """A running machine and its channel; killed at the end of the block."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            descriptors = (self.spec.image_fd, self.spec.disk_fd, theirs.fileno())
+            descriptors = (self.spec.disk_fd, theirs.fileno())
             process = subprocess.Popen(
                 self.command_line(mode, theirs.fileno()), pass_fds=descriptors, stdin=subprocess.DEVNULL
             )
@@ -71,7 +71,7 @@ async def bare_machine(bundle: RuntimeBundle, images: store.Store, folder: Path)
                 kernel=bundle.kernel,
                 initramfs=build_initramfs(bundle, folder),
                 modules=bundle.modules,
-                image_fd=image.fd,
+                image=image.path,
                 disk_fd=disk,
                 vcpu_count=1,
                 mem_mib=1024,

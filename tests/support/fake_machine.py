@@ -46,7 +46,7 @@ class FakeDriver:
         guest = boots.guests[min(len(boots.specs), len(boots.guests) - 1)]
         boots.specs.append(spec)
         boots.with_console.append(self.console)
-        os.fstat(spec.image_fd)
+        assert spec.image.exists()
         os.fstat(spec.disk_fd)
         ours, theirs = socket.socketpair()
         process = spawn(["sleep", "1000"])

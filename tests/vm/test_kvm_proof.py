@@ -74,7 +74,7 @@ async def test_a_guest_that_runs_on_kvm_is_recognised(pyro: PyroCommand, monkeyp
     bundle, confined = find_bundle(settings), await confine.why_unconfinable() is None
     host = Host(Store(settings.cache_dir), bundle, QemuDriver(confined=confined), default_boot_slots())
     with await store.open_verified(host.images, "debian:12") as image:
-        async with boot_guest(host, image, vcpu_count=2, mem_mib=2048) as guest:
+        async with boot_guest(host, image.path, vcpu_count=2, mem_mib=2048) as guest:
             exit_code, output = await run_python(guest.client, SCRIPT, payload(bundle))
     assert exit_code == 0, output
     verdict = json.loads(output.splitlines()[-1])

@@ -1,16 +1,19 @@
 """The one place that turns errors into words on stderr and an exit code."""
 
 import contextlib
+import errno
 import json
-import os
 import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyro_mcp.errors import Interrupted, PyroError
+from pyro_mcp.cli.streams import silence, tell
+from pyro_mcp.errors import HostUnfit, InternalError, Interrupted, PyroError
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports a writer whose reader went away
+# What writing to a descriptor fails with. Errors of opening something name a file, those of sockets are others.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 @dataclass
@@ -25,28 +28,43 @@ def reported(as_json: bool) -> Iterator[Outcome]:
     """Run a command in this block; whatever it raises is told once and becomes the exit code."""
     outcome = Outcome()
     try:
-        yield outcome
-        if sys.stdout is not None:  # as it is where whoever started us closed it
-            sys.stdout.flush()
+        with _written_out():
+            yield outcome
     except KeyboardInterrupt:
         outcome.exit_code = _tell(Interrupted("interrupted", "interrupted"), as_json)
     except BrokenPipeError:
-        # Nobody reads any more. Point stdout away so that the interpreter's last flush is silent too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)  # nobody reads any more
         outcome.exit_code = _BROKEN_PIPE
     except PyroError as error:
         outcome.exit_code = _tell(error, as_json)
-    except Exception:
-        traceback.print_exc()
-        outcome.exit_code = _tell(PyroError("internal", "this is a fault of pyro's own", exit_code=2), as_json)
+    except Exception as error:
+        outcome.exit_code = _tell(_unexpected(error), as_json)
+
+
+@contextlib.contextmanager
+def _written_out() -> Iterator[None]:
+    """Write out what the block printed, also where argparse ends it after a help text."""
+    try:
+        yield
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _unexpected(error: Exception) -> PyroError:
+    if isinstance(error, OSError) and error.errno in _WRITE_ERRORS and error.filename is None:
+        silence(sys.stdout)
+        return HostUnfit("cannot_write", f"cannot write the output: {error.strerror}")
+    tell("".join(traceback.format_exception(error)))
+    return InternalError("internal", "this is a fault of pyro's own")
 
 
 def _tell(error: PyroError, as_json: bool) -> int:
     if as_json:
         content = {"code": error.code, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": content}), file=sys.stderr)
+        tell(json.dumps({"error": content}) + "\n")
     else:
-        print(f"pyro: error: {error.message} [{error.code}]", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+        hint = f"  hint: {error.hint}\n" if error.hint else ""
+        tell(f"pyro: error: {error.message} [{error.code}]\n{hint}")
     return error.exit_code

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pyro_mcp.cli import streams
 from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ From zero to a command in a VM of its own:
 
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line and return its exit code: 0 ok, 1 the user's problem, 2 ours, or the guest's own."""
+    streams.ensure_open()
     words = list(sys.argv[1:] if argv is None else argv)
     if words == ["--version"]:
-        print(f"pyro {__version__}")
-        return 0
+        return _print_version()
     from pyro_mcp.cli.failure import reported
 
     with reported("--json" in _own_words(words)) as outcome:
@@ -44,11 +45,38 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     return outcome.exit_code
 
 
+def _print_version() -> int:
+    try:
+        print(f"pyro {__version__}", flush=True)
+    except OSError as error:
+        from pyro_mcp.cli.failure import reported  # not needed where all goes well, which is to be quick
+
+        with reported(as_json=False) as outcome:
+            raise error
+        return outcome.exit_code
+    return 0
+
+
 def _parse(words: list[str]) -> "argparse.Namespace":
     wanted = next((word for word in words if not word.startswith("-")), "")
+    from pyro_mcp.errors import InvalidRequest
+
     own, command = _split(words)
-    arguments = build_parser([wanted]).parse_args(own)
-    arguments.command = command
+    parser = build_parser([wanted])
+    arguments, unknown = parser.parse_known_args(own)
+    takes_command = "command" in arguments
+    if takes_command and command is None and unknown and not unknown[0].startswith("-"):
+        raise InvalidRequest(
+            "no_command",
+            f"there is no command to run: {unknown[0]!r} does not stand behind `--`",
+            "put the command behind `--`: pyro run ENV -- ls -la",
+        )
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if takes_command:
+        arguments.command = command or []
+    elif command is not None:
+        parser.error(f"`pyro {arguments.verb}` takes no command behind `--`")
     return arguments
 
 

@@ -6,11 +6,21 @@ from typing import Any, NoReturn
 from pyro_mcp.errors import InvalidRequest
 
 
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Readable epilogs, and sub-commands in one column with what they do."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            # argparse leaves out how far sub-commands are indented when it measures their names.
+            self._action_max_length += self._indent_increment
+
+
 class HelpfulParser(argparse.ArgumentParser):
     """`argparse` with readable epilogs, no abbreviated flags, and errors raised as `InvalidRequest`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        super().__init__(**options, formatter_class=_Layout, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise InvalidRequest("bad_usage", message, f"see `{self.prog} -h`")

@@ -2,6 +2,7 @@
 
 import sys
 
+from pyro_mcp.cli.streams import tell
 from pyro_mcp.models import Progress
 
 _BAR_CELLS = 24
@@ -28,8 +29,7 @@ class ProgressPrinter:
     def clear(self) -> None:
         """Take the bar away, so that other output starts on a clean line."""
         if self._on_terminal and self._last:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            tell("\r\x1b[K")
             self._last = ""
 
     def _print(self, progress: Progress) -> None:
@@ -38,7 +38,7 @@ class ProgressPrinter:
             line += f" detail={progress.detail!r}"
         if line != self._last:
             self._last = line
-            print(line, file=sys.stderr, flush=True)
+            tell(f"{line}\n")
 
     def _draw(self, progress: Progress) -> None:
         parts = [f"{progress.operation} {progress.environment}", progress.phase]
@@ -52,5 +52,4 @@ class ProgressPrinter:
         import shutil  # late: commands without long work do not need it
 
         width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r{self._last[:width]}\x1b[K")
-        sys.stderr.flush()
+        tell(f"\r{self._last[:width]}\x1b[K")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pyro_mcp.cli.progress import ProgressPrinter
 from pyro_mcp.cli.signals import told_of
+from pyro_mcp.cli.streams import silence
 from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.models import Progress, RunFinished, RunStarted
@@ -68,7 +69,18 @@ class RunSession:
         if self._kept is not None:
             self._kept[chunk.stream] += chunk.data
         else:
-            _write_all(sys.stdout.fileno() if chunk.stream == "stdout" else sys.stderr.fileno(), chunk.data)
+            self._pass_on(chunk)
+
+    def _pass_on(self, chunk: OutputChunk) -> None:
+        if chunk.stream == "stdout":
+            _write_all(sys.stdout.fileno(), chunk.data)
+            return
+        try:
+            _write_all(sys.stderr.fileno(), chunk.data)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            silence(sys.stderr)  # a full disk there: nobody could be told, and the command's result still counts
 
     def _begin_input(self) -> None:
         self._printer.clear()

@@ -32,7 +32,8 @@ _POLL_SECONDS = 0.02
 # What the daemon needs of the user's environment; the rest is not its business.
 _DAEMON_ENVIRONMENT = (
     *("HOME", "PATH", "LANG", "TMPDIR", "USER"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE"),
 )
 _READ_BYTES = 256 * 1024
@@ -183,7 +184,7 @@ def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.H
 
 def _try_lock(place: DaemonPlace) -> int | None:
     """The lock that a daemon holds for its life, or None while somebody holds it."""
-    fd = os.open(place.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = place.open_lock()
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,9 +1,11 @@
 """Where the daemon of a PYRO_HOME is found: its socket, its lock, its log."""
 
+import contextlib
 import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,22 +34,20 @@ class DaemonPlace:
         return self.home / "daemon.log"
 
     def prepare(self) -> None:
-        """Make the folder, for its owner alone. Raises `InvalidRequest` where it is somebody else's."""
-        try:
+        """Make the folder, for its owner alone.
+
+        Raises `InvalidRequest` where it is somebody else's, `HostUnfit` where it cannot be made or written.
+        """
+        with _using(self.home):
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.home.stat()
-        except OSError as error:
-            raise HostUnfit(
-                "home_unusable",
-                f"cannot use PYRO_HOME {self.home}: {error.strerror}",
-                "set PYRO_HOME to a folder of yours",
-            ) from error
         if found.st_uid != os.getuid():
             raise InvalidRequest(
                 "bad_setting", f"PYRO_HOME {self.home} belongs to another user", "set PYRO_HOME to a folder of yours"
             )
         if stat.S_IMODE(found.st_mode) & 0o077:
-            self.home.chmod(0o700)
+            with _using(self.home):
+                self.home.chmod(0o700)
 
     def connect(self) -> socket.socket:
         """A connection to the daemon. Raises `OSError` when there is none, `InvalidRequest` when it is not ours."""
@@ -65,13 +65,18 @@ class DaemonPlace:
         return connection
 
     def listen(self) -> socket.socket:
-        """A listening socket in place of whatever dead one is there; the caller holds the lock."""
-        self.socket_path.unlink(missing_ok=True)
+        """A listening socket in place of whatever dead one is there; the caller holds the lock.
+
+        Raises `HostUnfit` where there can be none.
+        """
+        with _using(self.socket_path):
+            self.socket_path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with self._short_path() as path:
-                listener.bind(path)
-            self.socket_path.chmod(0o600)
+            with _using(self.socket_path):
+                with self._short_path() as path:
+                    listener.bind(path)
+                self.socket_path.chmod(0o600)
             listener.listen(128)
         except BaseException:
             listener.close()
@@ -86,14 +91,36 @@ class DaemonPlace:
             return None
         return found.st_ino, found.st_ctime_ns
 
+    def open_lock(self) -> int:
+        """The file that a daemon locks for its life. Raises `HostUnfit` where there can be none."""
+        with _using(self.lock_path):
+            return os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
     def open_log(self) -> int:
-        """The log, opened for appending; one that has grown large is set aside first."""
-        if self.log_path.exists() and self.log_path.stat().st_size > _LOG_BYTES:
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        return os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        """The log, opened for appending; one that has grown large is set aside first.
+
+        Raises `HostUnfit` where there can be none.
+        """
+        with _using(self.log_path):
+            if self.log_path.exists() and self.log_path.stat().st_size > _LOG_BYTES:
+                self.log_path.replace(self.log_path.with_suffix(".log.1"))
+            return os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _short_path(self) -> "_ShortPath":
         return _ShortPath(self.home, self.socket_path.name)
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Around what needs a file or folder of the place: name it where it cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        raise HostUnfit(
+            "home_unusable",
+            f"cannot use {path} (see PYRO_HOME): {error.strerror}",
+            "set PYRO_HOME to a folder of yours that can be written",
+        ) from error
 
 
 class _ShortPath:

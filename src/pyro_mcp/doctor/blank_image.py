@@ -7,6 +7,10 @@ squashfs_fs.h.
 
 import os
 import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _SUPERBLOCK = struct.Struct("<IIIIIHHHHHHQQQQQQQQ")
 _FOLDER = struct.Struct("<HHHHIIIIHHI")
@@ -41,14 +45,15 @@ def blank_squashfs() -> bytes:
     return image.ljust(-(-len(image) // _ALIGNMENT) * _ALIGNMENT, b"\0")
 
 
-def open_blank_image() -> int:
-    """The image as a file without a name, open for reading alone; the caller closes it."""
-    writable = os.memfd_create("blank.sqfs")
-    try:
-        os.write(writable, blank_squashfs())
-        return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY)
-    finally:
-        os.close(writable)
+@contextmanager
+def blank_image() -> Iterator[Path]:
+    """The image as a file that is there for as long as the block runs."""
+    with tempfile.NamedTemporaryFile(prefix="pyro-blank-", suffix=".sqfs") as file:
+        file.write(blank_squashfs())
+        file.flush()
+        # The VMM may run as another user, to whom the folder is closed but the file is shown.
+        os.chmod(file.fileno(), 0o444)
+        yield Path(file.name)
 
 
 def _metadata(content: bytes) -> bytes:

@@ -34,7 +34,7 @@ def row_for(unconfinable: str | None, *, runs_as_root: bool, settings: Path) -> 
         return passed(
             NAME,
             "full: every VMM runs in namespaces of its own, without network, capabilities, other processes or any file"
-            f" but its inputs, under a seccomp filter ({user})",
+            f" of this host but /usr and its inputs, read-only, under a seccomp filter ({user})",
         )
     found = f"weak: a VMM has nothing but its seccomp filter between it and {_at_risk(runs_as_root)}: {unconfinable}"
     return warning(NAME, found, _mend(settings))

@@ -77,7 +77,7 @@ def mend_forbidden(device: Path) -> str:
     """What lets this user open the device, which depends on who may."""
     if os.geteuid() == 0:
         return f"hand the device to this container: docker run --device {device} ..."
-    user = getpass.getuser()
+    user = _user()
     status = device.stat()
     members = grp.getgrgid(status.st_gid)
     if status.st_gid == 0 or not status.st_mode & stat.S_IRGRP or not status.st_mode & stat.S_IWGRP:
@@ -86,3 +86,11 @@ def mend_forbidden(device: Path) -> str:
     if user in members.gr_mem:
         return f"log out and in again: {user} is in the group {members.gr_name}, but this session is older than that"
     return f"{as_root(f'usermod -aG {members.gr_name} {user}')}, then log out and in again"
+
+
+def _user() -> str:
+    """This user's name, or number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

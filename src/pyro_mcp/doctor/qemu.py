@@ -5,12 +5,11 @@ import shutil
 from typing import NamedTuple
 
 from pyro_mcp import process
-from pyro_mcp.doctor.blank_image import open_blank_image
+from pyro_mcp.doctor.blank_image import blank_image
 from pyro_mcp.doctor.mending import apt_install
 from pyro_mcp.doctor.report import Row, failed, failed_with, passed
 from pyro_mcp.doctor.shared import Shared
 from pyro_mcp.errors import PyroError
-from pyro_mcp.images.store import OpenImage
 from pyro_mcp.vmm.qemu import PROGRAM
 from pyro_mcp.workspace.boot import boot_guest
 from pyro_mcp.workspace.host import Host
@@ -49,8 +48,7 @@ async def _version(program: str) -> str:
 
 
 async def _boot(host: Host) -> Answer:
-    fd = open_blank_image()
-    with OpenImage("blank", "", fd, 0) as image:
+    with blank_image() as image:
         async with boot_guest(host, image, vcpu_count=1, mem_mib=_MEM_MIB) as guest:
             await guest.client.ping()
             return Answer(guest.boot_ms, guest.client.hello.agent_version)

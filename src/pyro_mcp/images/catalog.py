@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pyro_mcp.errors import NotFound
 
 _MIB = 1024 * 1024
+_SHOWN_CHARACTERS = 60  # of a name that is unknown; nobody reads more in an error
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def lookup(name: str) -> Environment:
     for environment in CATALOG:
         if environment.name == name:
             return environment
-    nearest = difflib.get_close_matches(name, [environment.name for environment in CATALOG], n=1, cutoff=0.3)
+    shown = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "..."
+    nearest = difflib.get_close_matches(shown, [environment.name for environment in CATALOG], n=1, cutoff=0.3)
     meant = f"did you mean {nearest[0]}? " if nearest else ""
     raise NotFound(
-        "unknown_environment", f"there is no environment named {name!r}", f"{meant}pyro env list shows what there is"
+        "unknown_environment", f"there is no environment named {shown!r}", f"{meant}pyro env list shows what there is"
     )

@@ -4,7 +4,6 @@ A blank disk of gigabytes has about a megabyte of data; everything else is a hol
 """
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
@@ -38,11 +37,10 @@ async def open_blank(cache_dir: Path, size_bytes: int) -> int:
     folder = cache_dir / "disks"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"blank-{_GENERATION}-{size_bytes // _MIB}.ext4"
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDONLY)
-    async with locks.for_long(folder / "blank.lock", lambda: None):
-        if not path.exists():
-            await _make(path, size_bytes)
+    if not _is_there(path, size_bytes):
+        async with locks.for_long(folder / "blank.lock", lambda: None):
+            if not _is_there(path, size_bytes):
+                await _make(path, size_bytes)
     return os.open(path, os.O_RDONLY)
 
 
@@ -53,6 +51,14 @@ async def clone(blank: int, folder: Path) -> int:
     system can, else copies the data and leaves the holes. Raises `HostUnfit` when the disk is full.
     """
     return await to_the_end(asyncio.to_thread(_clone, blank, folder), os.close)
+
+
+def _is_there(path: Path, size_bytes: int) -> bool:
+    """Whether the disk is there with its whole size; a file that somebody cut is made anew."""
+    try:
+        return path.stat().st_size == size_bytes
+    except FileNotFoundError:
+        return False
 
 
 async def _make(path: Path, size_bytes: int) -> None:

@@ -13,10 +13,11 @@ rename only; images are read under a shared lock of their own, so pruning leaves
 """
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -66,8 +67,17 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The short lock, around every change of names and folders and every look that must see them as one."""
-        with locks.briefly(self.locks / "store.lock"):
+        """The short lock, around every change of names and folders and every look that must see them as one.
+
+        Raises `HostUnfit` where the cache cannot be written.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(locks.briefly(self.locks / "store.lock"))
+            except OSError as error:
+                if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise _unwritable(self.cache_dir, error.strerror) from None
+                raise
             yield
 
     def prepare(self) -> None:
@@ -105,15 +115,16 @@ class Manifest:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image that was found whole, open for reading and locked against removal.
+    """An image that was found whole, locked against removal for as long as `fd`, open for reading, is.
 
-    The lock lives as long as any copy of `fd` is open, a VMM's too, so it outlives the process that opened the image.
+    VMMs get it by its `path`, through a mount that is read-only for them.
     """
 
     environment: str
     digest: str
     fd: int
     size_bytes: int
+    path: Path
 
     def close(self) -> None:
         os.close(self.fd)
@@ -161,7 +172,8 @@ async def open_verified(store: Store, name: str) -> OpenImage:
     """Open an installed environment's image, checked against its digest.
 
     Raises `NotFound` (`unknown_environment` or `environment_not_installed`), and `SourceFailed` (`image_corrupt`) for
-    an image that is not what was installed; that one is removed, so that the next pull installs it anew.
+    an image that is not what was installed; that one is removed, so that the next pull installs it anew. Raises
+    `HostUnfit` (`cache_unwritable`) where the cache's lock cannot be taken.
     """
     environment = catalog.lookup(name)
     installed, image = await to_the_end(
@@ -259,13 +271,14 @@ def _open_locked(store: Store, name: str) -> tuple[Reference, OpenImage]:
 
 
 def _open_image(store: Store, installed: Reference) -> OpenImage | None:
+    path = store.image_folder(installed.digest) / IMAGE_FILE
     try:
-        fd = os.open(store.image_folder(installed.digest) / IMAGE_FILE, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     # Only prune takes the other kind of lock, under the store's lock, which we hold.
     locks.try_lock(fd, shared=True)
-    return OpenImage(installed.name, installed.digest, fd, os.fstat(fd).st_size)
+    return OpenImage(installed.name, installed.digest, fd, os.fstat(fd).st_size, path)
 
 
 def _is_whole(store: Store, image: OpenImage) -> bool:

@@ -5,6 +5,7 @@ over: it runs in namespaces of its own with no network, no other process, no cap
 programs and libraries and the very inputs that it was given. Bubblewrap does that for root and for users alike.
 """
 
+import os
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from pyro_mcp.process import run
 
 BWRAP = "bwrap"
+INPUTS = Path("/inputs")
 # Programs and libraries, read-only, as a merged-/usr system lays them out.
 _SYSTEM = (
     *("--ro-bind", "/usr", "/usr"),
@@ -22,28 +24,52 @@ _SYSTEM = (
     *("--symlink", "usr/lib64", "/lib64"),
     *("--proc", "/proc"),
     *("--dev", "/dev"),
-    *("--tmpfs", "/tmp"),  # noqa: S108  (inside the sandbox)
 )
-_RULES = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
+_RULES = ("--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL")
+_NAMESPACES = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+# Root without capabilities still owns the files of root, the switches under /proc/sys too. So what root starts becomes
+# nobody inside the sandbox, for which the sandbox has the capabilities for just as long as that takes.
+_NOBODY = "65534"
+_BECOME_NOBODY = (
+    *("setpriv", "--reuid", _NOBODY, "--regid", _NOBODY, "--clear-groups"),
+    *("--inh-caps", "-all", "--bounding-set", "-all", "--"),
+)
+_TO_BECOME_NOBODY = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 
-# A VMM needs few descriptors and must never leave the memory of a guest in a core file.
-LIMITS: Mapping[int, int] = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 256}
+_ADDRESS_SPACE_BESIDE_GUEST = 4 << 30  # bytes: programs, libraries, stacks and translated code
 
 
-def confined(argv: Sequence[str], readable: Sequence[Path]) -> list[str]:
-    """The command line that runs `argv` confined, with `readable` files visible under their own names.
+def limits(*, mem_mib: int, disk_bytes: int) -> Mapping[int, int]:
+    """The resource limits of a VMM for a guest of that size: little more than it needs.
 
-    Open descriptors are passed on as they are.
+    It writes no file beyond the size of its disk, and never leaves the memory of a guest in a core file.
     """
-    inputs = [word for path in readable for word in ("--ro-bind", str(path), str(path))]
-    return [BWRAP, *_RULES, *_SYSTEM, *inputs, "--", *argv]
+    return {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_FSIZE: disk_bytes,
+        resource.RLIMIT_AS: (mem_mib << 20) + _ADDRESS_SPACE_BESIDE_GUEST,
+    }
+
+
+def confined(argv: Sequence[str], inputs: Mapping[Path, Path]) -> list[str]:
+    """The command line that runs `argv` confined; `inputs` maps names inside, below `INPUTS`, to files of the host.
+
+    It reads them through read-only mounts. Open descriptors are passed on as they are; give one only for a file
+    that may be written: whoever owns a file can make a descriptor for reading into one for writing.
+    """
+    shown = [word for inside, outside in inputs.items() for word in ("--ro-bind", str(outside), str(inside))]
+    rest = [*_SYSTEM, "--perms", "0755", "--dir", str(INPUTS), *shown, "--remount-ro", "/", "--"]
+    if os.geteuid() == 0:
+        return [BWRAP, *_RULES, *_TO_BECOME_NOBODY, *_NAMESPACES, *rest, *_BECOME_NOBODY, *argv]
+    return [BWRAP, *_RULES, "--unshare-user", *_NAMESPACES, *rest, *argv]
 
 
 async def why_unconfinable() -> str | None:
     """Why this host cannot confine a VMM, or None if it can; proved by running a program confined (about 10 ms)."""
     if shutil.which(BWRAP) is None:
         return "bubblewrap is not installed"
-    outcome = await run(confined(["/usr/bin/true"], []))
+    outcome = await run(confined(["/usr/bin/true"], {}))
     if outcome.exit_code != 0:
         return outcome.stderr.decode(errors="replace").strip() or f"bwrap ended with {outcome.exit_code}"
     return None

@@ -148,7 +148,7 @@ def _spawn(firecracker: Path, config: int, output: int) -> Process:
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        limits=confine.LIMITS,
+        limits=confine.limits(mem_mib=_MEM_MIB, disk_bytes=1 << 20),
     )
 
 

@@ -16,16 +16,16 @@ from pyro_mcp.process import Process
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """A machine to start. The descriptors stay the caller's and must be open until the machine has started.
+    """A machine to start.
 
-    `image_fd` is the environment's squashfs, open for reading alone; `disk_fd` the machine's own ext4 disk, open for
-    reading and writing. `mem_mib` is the guest's memory in MiB.
+    `image` is the environment's squashfs. `disk_fd` is the machine's own ext4 disk, open for reading and writing; it
+    stays the caller's and must be open until the machine has started. `mem_mib` is the guest's memory in MiB.
     """
 
     kernel: Path
     initramfs: Path
     modules: Path
-    image_fd: int
+    image: Path
     disk_fd: int
     vcpu_count: int
     mem_mib: int

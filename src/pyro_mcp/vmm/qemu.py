@@ -1,7 +1,7 @@
 """Machines under QEMU without KVM (TCG): what makes pyro work where there is no working KVM.
 
 The command line is the fastest of those measured; docs/architecture.md tells why each part is there. A machine has no
-named file or socket of its own: disk, image and channel are open descriptors, so nothing can be left behind.
+named file or socket of its own: disk and channel are open descriptors, so nothing can be left behind.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit
@@ -69,18 +69,30 @@ class QemuDriver:
             await asyncio.shield(_end(process, tail))
 
     def _spawn(self, program: str, spec: MachineSpec, channel_fd: int, output_fd: int) -> Process:
-        argv = command_line(program, spec, channel_fd, tsc_khz=tsc.host_khz(), console=self.console)
+        khz = tsc.host_khz()
         if self.confined:
-            argv = confine.confined(argv, [spec.kernel, spec.initramfs, spec.modules])
+            inside, inputs = _inside(spec)
+            argv = confine.confined(
+                command_line(program, inside, channel_fd, tsc_khz=khz, console=self.console), inputs
+            )
+        else:
+            argv = command_line(program, spec, channel_fd, tsc_khz=khz, console=self.console)
         return spawn(
             argv,
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},  # nothing of the user's
             cwd=Path("/"),
-            pass_fds=(spec.image_fd, spec.disk_fd, channel_fd),
+            pass_fds=(spec.disk_fd, channel_fd),
             stdout=output_fd,
             stderr=output_fd,
-            limits=confine.LIMITS,
+            limits=confine.limits(mem_mib=spec.mem_mib, disk_bytes=os.fstat(spec.disk_fd).st_size),
         )
+
+
+def _inside(spec: MachineSpec) -> tuple[MachineSpec, Mapping[Path, Path]]:
+    """The machine as it is seen from inside its sandbox, and what is shown there."""
+    names = ("kernel", "initramfs", "modules", "image")
+    inside = {name: confine.INPUTS / name for name in names}
+    return replace(spec, **inside), {inside[name]: getattr(spec, name) for name in names}  # type: ignore[arg-type]
 
 
 def command_line(program: str, spec: MachineSpec, channel_fd: int, *, tsc_khz: int | None, console: bool) -> list[str]:
@@ -93,7 +105,7 @@ def command_line(program: str, spec: MachineSpec, channel_fd: int, *, tsc_khz: i
         *("-kernel", str(spec.kernel), "-initrd", str(spec.initramfs)),
         *("-append", kernel_arguments(tsc_khz, console=console)),
         *_console(console),
-        *_drive("image", f"/dev/fdset/{spec.image_fd}", read_only=True, fd=spec.image_fd),
+        *_drive("image", str(spec.image), read_only=True),
         *_drive("disk", f"/dev/fdset/{spec.disk_fd}", read_only=False, fd=spec.disk_fd),
         *_drive("modules", str(spec.modules), read_only=True),
         *("-chardev", f"socket,id=agent,fd={channel_fd}", "-device", "virtio-serial-device"),

@@ -11,7 +11,6 @@ from pathlib import Path
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest import client
 from pyro_mcp.images import disk
-from pyro_mcp.images.store import OpenImage
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.workspace.host import Host
 
@@ -33,7 +32,7 @@ class Guest:
 
 
 @asynccontextmanager
-async def boot_guest(host: Host, image: OpenImage, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[Guest]:
+async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[Guest]:
     """Boot a machine with a fresh disk of its own; it is gone, disk and all, when the block ends.
 
     A boot that hangs is tried once more, this time with the guest's console kept for the error message. Raises
@@ -54,7 +53,7 @@ async def boot_guest(host: Host, image: OpenImage, *, vcpu_count: int, mem_mib: 
 @dataclass(frozen=True)
 class _Attempt:
     host: Host
-    image: OpenImage
+    image: Path
     vcpu_count: int
     mem_mib: int
 
@@ -82,7 +81,7 @@ class _Attempt:
             kernel=Path(bundle.kernel),
             initramfs=Path(bundle.initramfs),
             modules=Path(bundle.modules),
-            image_fd=self.image.fd,
+            image=self.image,
             disk_fd=disk_fd,
             vcpu_count=self.vcpu_count,
             mem_mib=self.mem_mib,

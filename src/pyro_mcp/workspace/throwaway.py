@@ -89,7 +89,7 @@ async def _boot_and_run(
     host: Host, request: RunRequest, control: RunControl, backlog: Backlog, began: float
 ) -> RunFinished:
     with await store.open_verified(host.images, request.environment) as image:
-        async with boot_guest(host, image, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib) as guest:
+        async with boot_guest(host, image.path, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib) as guest:
             exited = await _run_command(guest, request, control, backlog)
             return RunFinished(
                 environment=request.environment,

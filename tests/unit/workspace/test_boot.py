@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.errors import GuestFailed, HostUnfit
-from pyro_mcp.images.store import OpenImage
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.boot import boot_guest
@@ -28,7 +27,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot, "_LAST_READY_SECONDS", 5.0)
 
 
-async def test_a_guest_that_answers(tmp_path: Path, image: OpenImage, disks: list[int]) -> None:
+async def test_a_guest_that_answers(tmp_path: Path, image: Path, disks: list[int]) -> None:
     boots = Boots(guests=[answering(_pong)])
     async with boot_guest(fake_host(tmp_path, boots), image, vcpu_count=3, mem_mib=512) as guest:
         await guest.client.ping()
@@ -36,14 +35,14 @@ async def test_a_guest_that_answers(tmp_path: Path, image: OpenImage, disks: lis
         assert guest.boot_ms >= 0
         assert boots.alive == 1
         assert boots.specs == [
-            MachineSpec(Path("/k"), Path("/i"), Path("/m"), image.fd, disks[0], vcpu_count=3, mem_mib=512)
+            MachineSpec(Path("/k"), Path("/i"), Path("/m"), image, disks[0], vcpu_count=3, mem_mib=512)
         ]
     assert boots.alive == 0
     assert boots.with_console == [False]
 
 
 async def test_a_guest_that_hangs_is_tried_once_more_with_its_console(
-    tmp_path: Path, image: OpenImage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(boot, "_READY_SECONDS", 0.05)
     boots = Boots(guests=[silent, answering(_pong)])
@@ -58,7 +57,7 @@ async def test_a_guest_that_hangs_is_tried_once_more_with_its_console(
 
 @pytest.mark.parametrize("guest", [silent, dead])
 async def test_a_guest_that_never_answers_is_told_with_its_last_words(
-    tmp_path: Path, image: OpenImage, monkeypatch: pytest.MonkeyPatch, guest: object
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch, guest: object
 ) -> None:
     monkeypatch.setattr(boot, "_READY_SECONDS", 0.05)
     monkeypatch.setattr(boot, "_LAST_READY_SECONDS", 0.05)
@@ -75,19 +74,19 @@ async def test_a_guest_that_never_answers_is_told_with_its_last_words(
     assert caught.value.hint
 
 
-async def _boot_and_leave(host: Host, image: OpenImage) -> None:
+async def _boot_and_leave(host: Host, image: Path) -> None:
     async with boot_guest(host, image, vcpu_count=1, mem_mib=512):
         pass
 
 
-async def test_a_guest_without_last_words_is_told_without(tmp_path: Path, image: OpenImage) -> None:
+async def test_a_guest_without_last_words_is_told_without(tmp_path: Path, image: Path) -> None:
     with pytest.raises(GuestFailed) as caught:
         await _boot_and_leave(fake_host(tmp_path, Boots(guests=[dead])), image)
     assert "last words" not in caught.value.message
 
 
 async def test_a_host_that_cannot_boot_is_not_tried_twice(
-    tmp_path: Path, image: OpenImage, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
 
@@ -101,7 +100,7 @@ async def test_a_host_that_cannot_boot_is_not_tried_twice(
     assert tries == [True]
 
 
-async def test_no_more_machines_boot_at_once_than_there_are_slots(tmp_path: Path, image: OpenImage) -> None:
+async def test_no_more_machines_boot_at_once_than_there_are_slots(tmp_path: Path, image: Path) -> None:
     booting = 0
     most = 0
 
@@ -129,7 +128,7 @@ async def test_no_more_machines_boot_at_once_than_there_are_slots(tmp_path: Path
 
 
 @pytest.mark.parametrize("moment", ["booting", "running"])
-async def test_cancelling_leaves_nothing(tmp_path: Path, image: OpenImage, moment: str) -> None:
+async def test_cancelling_leaves_nothing(tmp_path: Path, image: Path, moment: str) -> None:
     boots = Boots(guests=[silent if moment == "booting" else answering(_pong)])
     up = asyncio.Event()
 

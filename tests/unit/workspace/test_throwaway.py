@@ -32,7 +32,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[OpenImage
     opened: list[OpenImage] = []
 
     async def open_verified(_images: object, name: str) -> OpenImage:
-        opened.append(OpenImage(name, "digest", os.memfd_create("image"), 0))
+        opened.append(OpenImage(name, "digest", os.memfd_create("image"), 0, tmp_path))
         return opened[-1]
 
     async def ensure(_images: object, _name: str, report: Callable[[Progress], Awaitable[None]]) -> None:

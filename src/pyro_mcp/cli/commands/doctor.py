@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pyro_mcp.cli.parsing import add_json_flag
+from pyro_mcp.cli.streams import tell
 from pyro_mcp.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         printer = _Printer(max(len(check.name) for check in checks))
         report = asyncio.run(_examine(checks, printer.show))
-        print(f"[doctor] ok={str(report.ok).lower()} duration_ms={report.duration_ms}", file=sys.stderr)
+        tell(f"[doctor] ok={str(report.ok).lower()} duration_ms={report.duration_ms}\n")
     return 0 if report.ok else 1
 
 

@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from pyro_mcp.cli.parsing import add_json_flag
+from pyro_mcp.cli.streams import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,15 +20,21 @@ Next:
   pyro env pull debian:12
   pyro run debian:12 -- git --version
 """
+_ACTIONS = {
+    "list": "the catalog and what is installed",
+    "inspect": "digest, size, source and packages of one environment",
+    "pull": "install an environment, or renew it",
+    "prune": "remove what nothing uses; says how much it freed",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands and their flags."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="the catalog and what is installed", epilog=EPILOG)
-    inspect = actions.add_parser("inspect", help="digest, size, source and packages of one environment", epilog=EPILOG)
-    pull = actions.add_parser("pull", help="install an environment, or renew it", epilog=EPILOG)
-    prune = actions.add_parser("prune", help="remove what nothing uses; says how much it freed", epilog=EPILOG)
+    listing, inspect, pull, prune = (
+        actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=EPILOG)
+        for name, summary in _ACTIONS.items()
+    )
     for named in (inspect, pull):
         named.add_argument("environment", metavar="ENV", help="a name from `pyro env list`, such as debian:12")
     pull.add_argument("--source", metavar="URL", help="another Debian mirror than the one this host's apt uses")
@@ -104,7 +110,7 @@ def _print_pruned(report: "PruneReport", as_json: bool) -> None:
     for name in report.removed:
         print(name)
     verb = "would free" if report.dry_run else "freed"
-    print(f"{verb} {_size(report.freed_bytes)} ({report.freed_bytes} bytes)", file=sys.stderr)
+    tell(f"{verb} {_size(report.freed_bytes)} ({report.freed_bytes} bytes)\n")
 
 
 def _without_contents(info: "EnvironmentInfo") -> dict[str, object]:

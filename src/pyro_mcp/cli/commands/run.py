@@ -3,9 +3,9 @@
 import argparse
 import json
 import os
-import sys
 
 from pyro_mcp.cli.parsing import add_json_flag
+from pyro_mcp.cli.streams import tell
 from pyro_mcp.errors import InvalidRequest
 
 EPILOG = """\
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttl-seconds", type=int, metavar="S", help="limit for the whole VM, boot included")
     parser.add_argument("--network", action="store_true", help="not supported yet")
     add_json_flag(parser)
+    parser.set_defaults(command=[])  # what stands behind `--`
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     request = RunRequest(
         environment=arguments.environment,
-        command=_utf8(arguments.command or []),
+        command=_utf8(arguments.command),
         vcpu_count=arguments.vcpu_count,
         mem_mib=arguments.mem_mib,
         timeout_seconds=arguments.timeout_seconds,
@@ -54,10 +55,12 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(session.result(finished), indent=2))
     else:
-        print(
+        if finished.timed_out:
+            limit = arguments.timeout_seconds
+            tell(f"pyro: the command reached its limit of {limit} s; give it more with --timeout-seconds\n")
+        tell(
             f"[run] environment={finished.environment} vmm={finished.vmm} exit_code={finished.exit_code} "
-            f"duration_ms={finished.duration_ms}",
-            file=sys.stderr,
+            f"duration_ms={finished.duration_ms}\n"
         )
     return finished.exit_code
 
