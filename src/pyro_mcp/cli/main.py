@@ -48,11 +48,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 def _print_version() -> int:
     try:
         print(f"pyro {__version__}", flush=True)
-    except OSError as error:
+    except OSError:
         from pyro_mcp.cli.failure import reported  # not needed where all goes well, which is to be quick
 
         with reported(as_json=False) as outcome:
-            raise error
+            print(f"pyro {__version__}", flush=True)  # fails once more, and is told now
         return outcome.exit_code
     return 0
 

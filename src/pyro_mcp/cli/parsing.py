@@ -1,6 +1,7 @@
 """An argument parser whose help keeps its layout and whose errors look like all of pyro's errors."""
 
 import argparse
+import sys
 from typing import Any, NoReturn
 
 from pyro_mcp.errors import InvalidRequest
@@ -21,6 +22,10 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=_Layout, allow_abbrev=False)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print a help text or the version; argparse's own way says nothing where that fails."""
+        (sys.stdout if file is None else file).write(message)
 
     def error(self, message: str) -> NoReturn:
         raise InvalidRequest("bad_usage", message, f"see `{self.prog} -h`")

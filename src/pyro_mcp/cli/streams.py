@@ -13,7 +13,7 @@ _NAMES = ("stdin", "stdout", "stderr")
 def ensure_open() -> None:
     """Put /dev/null where a shell closed a stream (`2>&-`).
 
-    Without that the next file that is opened would get the stream's number, and what is meant for stderr would go to it.
+    Without that the next file that is opened would get the stream's number, and be written to in the stream's stead.
     """
     for number, name in enumerate(_NAMES):
         try:

@@ -1,6 +1,7 @@
 """One command in a machine that exists for it alone (`pyro run`, `run_in_vm`, `vm_run`)."""
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 
@@ -20,6 +21,8 @@ from pyro_mcp.workspace.host import Host
 
 TIMED_OUT = 124  # as timeout(1) exits
 _SIGNALLED = 128  # plus the signal's number, as a shell reports it
+# A command's words as they travel to the guest (JSON), with room left in the frame that holds them.
+_COMMAND_BYTES = 512 * 1024
 # What the agent may take to end a command whose time is up.
 _GRACE_SECONDS = 10.0
 # What it may take after that to hand over what a slow reader had held back, before the machine is taken away.
@@ -65,6 +68,8 @@ def check(request: RunRequest) -> None:
         raise InvalidRequest("no_command", "there is no command to run", "put it after `--`: pyro run ENV -- ls -la")
     if any("\0" in word for word in request.command):
         raise InvalidRequest("bad_command", "the command holds a NUL byte")
+    if len(json.dumps(request.command)) > _COMMAND_BYTES:
+        raise InvalidRequest("bad_command", f"the command is too long: over {_COMMAND_BYTES // 1024} KiB encoded")
     if request.network:
         raise InvalidRequest(
             "network_unsupported",

@@ -51,6 +51,7 @@ def test_version_imports_nothing() -> None:
         "pyro_mcp",
         "pyro_mcp.cli",
         "pyro_mcp.cli.main",
+        "pyro_mcp.cli.streams",
         "pyro_mcp.version",
     }
 
@@ -109,11 +110,51 @@ def test_help_for_a_reader_that_went_away() -> None:
     assert ended.stderr == ""
 
 
-def test_a_disk_that_is_full_is_told(daemon_client: DaemonClient) -> None:
+CANNOT_WRITE = "pyro: error: cannot write the output: No space left on device [cannot_write]\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--version"], ["-h"], ["env", "list"], ["completion", "bash"]], ids=" ".join)
+def test_a_disk_that_is_full_is_told(
+    daemon_client: DaemonClient, monkeypatch: pytest.MonkeyPatch, words: list[str], unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Path("/dev/full").open("w") as full:
-        ended = _pyro("env", "list", stdout=full.fileno())
-    assert ended.returncode != 0
-    assert "No space left" in ended.stderr
+        ended = _pyro(*words, stdout=full.fileno())
+    assert (ended.returncode, ended.stderr) == (1, CANNOT_WRITE)
+
+
+def _in_a_shell(words: str, redirection: str) -> "subprocess.CompletedProcess[str]":
+    script = f'exec "$@" {words} {redirection}'
+    return subprocess.run(["sh", "-c", script, "sh", *PYRO], capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "redirection", "exit_code", "stdout", "stderr"),
+    [
+        ("--version", "2>&-", 0, f"pyro {__version__}\n", ""),
+        ("--version", ">&-", 0, "", ""),
+        ("--version", "<&- >&- 2>&-", 0, "", ""),
+        ("nonsense", "2>&-", 1, "", ""),
+        ("nonsense", "2>/dev/full", 1, "", ""),
+        ("--version", ">/dev/full 2>/dev/full", 1, "", ""),
+        ("completion nonsense", "<&- 2>&-", 1, "", ""),
+        ("-h", ">&-", 0, "", ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(
+    words: str, redirection: str, exit_code: int, stdout: str, stderr: str
+) -> None:
+    ended = _in_a_shell(words, redirection)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (exit_code, stdout, stderr)
+
+
+def test_a_request_without_any_stream(daemon_client: DaemonClient) -> None:
+    ended = _in_a_shell("env inspect debian:11", "<&- >&- 2>&-")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
+    ended = _in_a_shell("env list", "<&- 2>&-")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "debian:12-build" in ended.stdout
 
 
 def test_progress_on_a_terminal_is_a_bar() -> None:

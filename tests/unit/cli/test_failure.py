@@ -1,5 +1,6 @@
 """Whatever goes wrong is told once, on stderr alone, and becomes an exit code."""
 
+import errno
 import json
 import os
 import sys
@@ -76,6 +77,24 @@ def test_a_reader_that_went_away_is_silent(capsys: pytest.CaptureFixture[str], m
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_that_is_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
-    assert _run(None) == 7
+def test_output_that_cannot_be_written_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        stdout.write("a result")
+        assert _run(None) == 1
+    assert capsys.readouterr().err == "pyro: error: cannot write the output: No space left on device [cannot_write]\n"
+
+
+def test_a_file_that_cannot_be_written_is_not_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(OSError(errno.ENOSPC, "No space left on device", "a file")) == 2
+    assert "[internal]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [NotFound("unknown_environment", "no such thing", "look again"), ZeroDivisionError()])
+def test_words_that_nobody_could_read_change_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with open("/dev/full", "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert _run(error) == getattr(error, "exit_code", 2)
+        assert os.path.samefile(f"/proc/self/fd/{stderr.fileno()}", os.devnull)

@@ -130,9 +130,16 @@ def test_the_top_level_help_lists_every_command_and_the_way_from_zero(capsys: py
     text = _help(["--help"], capsys)
     for command, summary in COMMANDS.items():
         assert command in text
-        assert summary.split()[0] in text
+        assert any(line.split(maxsplit=1) == [command, summary] for line in text.splitlines()), command
     path = [text.rindex(step) for step in ("pyro doctor", "pyro env list", "pyro env pull", "pyro run")]
     assert path == sorted(path)
+
+
+@pytest.mark.parametrize("action", ["list", "inspect", "pull", "prune"])
+def test_the_help_of_an_action_says_what_it_does(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = _help(["env", "-h"], capsys)
+    summary = next(line.split(maxsplit=1)[1] for line in listed.splitlines() if line.split()[:1] == [action])
+    assert f"\n{summary[0].upper()}{summary[1:]}.\n" in _help(["env", action, "-h"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,10 @@ def test_the_top_level_help_lists_every_command_and_the_way_from_zero(capsys: py
         ["env", "prune", "--dry"],
         ["run"],
         ["run", "--", "ls"],
-        ["run", "debian:12", "ls"],
+        ["run", "debian:12", "--nonsense"],
+        ["env", "list", "--", "x"],
+        ["doctor", "--", "foo"],
+        ["completion", "bash", "--", "x"],
         ["run", "debian:12", "--mem-mib", "much", "--", "ls"],
         ["run", "debian:12", "--mem-mib", "--", "ls"],
         ["run", "debian:12", "--nonsense", "--", "ls"],
@@ -165,6 +175,20 @@ def test_usage_errors_have_a_code_and_a_hint(words: list[str], capsys: pytest.Ca
     assert first.startswith("pyro: error: ")
     assert first.endswith("[bad_usage]")
     assert "-h`" in second
+
+
+@pytest.mark.parametrize("command", [["ls"], ["ls", "-la"], ["git", "--version"]], ids=" ".join)
+def test_a_command_that_does_not_stand_behind_the_dashes(
+    fake: FakePyro, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main(["run", "debian:12", *command]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert first.endswith("[no_command]")
+    assert "behind `--`" in second
+    assert fake.asked == []
+    assert "usage: pyro run" in _help(["run", "debian:12", *command, "-h"], capsys)
 
 
 def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +218,47 @@ def test_run_for_people(fake: FakePyro, capfd: pytest.CaptureFixture[str]) -> No
         "[run] environment=debian:12 vmm=qemu exit_code=3 duration_ms=1234\n",
     )
     assert fake.asked == [(RunRequest("debian:12", ("ls", "--json"), mem_mib=512, stdin=True),)]
+
+
+def test_a_time_out_is_told_to_people(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TimedOut(FakeStream):
+        def __init__(self) -> None:
+            super().__init__()
+            self[:] = [RunFinished("debian:12", "qemu", 124, True, 7654)]
+
+    monkeypatch.setattr(fake, "stream_in_vm", lambda _request: TimedOut())
+    assert main(["run", "debian:12", "--timeout-seconds", "7", "--", "ls"]) == 124
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "pyro: the command reached its limit of 7 s; give it more with --timeout-seconds"
+    assert second.startswith("[run] ")
+    assert main(["run", "debian:12", "--json", "--", "ls"]) == 124
+    assert capfd.readouterr().err == ""
+
+
+def test_run_into_a_full_disk(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["run", "debian:12", "--", "ls"]) == 1
+    assert capfd.readouterr().err == "pyro: error: cannot write the output: No space left on device [cannot_write]\n"
+
+
+def test_run_with_words_and_errors_into_a_full_disk(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Complaining(FakeStream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.insert(0, OutputChunk("stderr", b"oh\n"))
+
+    monkeypatch.setattr(fake, "stream_in_vm", lambda _request: Complaining())
+    with open("/dev/full", "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert main(["run", "debian:12", "--", "ls"]) == 3
+    assert capfd.readouterr().out == "out\n"
 
 
 def test_run_for_programs(fake: FakePyro, capfd: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,27 @@ def _is_nobodys_child(pid: int) -> None:
         assert ancestor != os.getpid()
 
 
+@pytest.mark.parametrize("name", ["daemon.sock", "daemon.lock", "daemon.log"])
+def test_a_folder_where_a_file_belongs_is_named(daemon_client: DaemonClient, settings: Settings, name: str) -> None:
+    (settings.home / name).mkdir(parents=True)
+    with pytest.raises(HostUnfit) as caught:
+        daemon_client.ask("GET", "/v1/hello")
+    assert caught.value.code == "home_unusable"
+    assert str(settings.home / name) in caught.value.message
+    assert daemons_of(settings.home) == []
+
+
+def test_a_daemon_gets_every_proxy(
+    daemon_client: DaemonClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{scheme}_proxy" for scheme in ("http", "https", "ftp", "all", "no")]
+    wanted = {name: f"{name}.invalid" for lower in names for name in (lower, lower.upper())}
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    environment = Path(f"/proc/{daemon_pid(settings)}/environ").read_text().split("\0")
+    assert {f"{name}={value}" for name, value in wanted.items()} <= set(environment)
+
+
 def test_many_clients_at_once_start_one_daemon(daemon_client: DaemonClient, settings: Settings) -> None:
     together = threading.Barrier(8)
 

@@ -1,5 +1,6 @@
 """The daemon's folder is its owner's alone, however deep it lies."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -53,6 +54,28 @@ def test_a_folder_that_cannot_be_made_names_the_variable(tmp_path: Path, below: 
     with pytest.raises(HostUnfit, match="PYRO_HOME") as caught:
         DaemonPlace(tmp_path / below).prepare()
     assert caught.value.code == "home_unusable"
+
+
+def test_a_folder_that_cannot_be_closed_to_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(HostUnfit, match="Read-only file system") as caught:
+        DaemonPlace(tmp_path).prepare()
+    assert caught.value.code == "home_unusable"
+    assert str(tmp_path) in caught.value.message
+
+
+def test_folders_where_files_belong_are_named(place: DaemonPlace) -> None:
+    uses = {place.socket_path: place.listen, place.lock_path: place.open_lock, place.log_path: place.open_log}
+    for path, use in uses.items():
+        path.mkdir()
+        with pytest.raises(HostUnfit, match="PYRO_HOME") as caught:
+            use()
+        assert caught.value.code == "home_unusable"
+        assert str(path) in caught.value.message
 
 
 def test_the_socket_is_its_owners_alone(place: DaemonPlace) -> None:
@@ -116,7 +139,7 @@ def test_a_socket_that_cannot_be_bound_leaves_no_descriptor(
     before = os.listdir("/proc/self/fd")
     place.socket_path.mkdir()
     monkeypatch.setattr(Path, "unlink", lambda *_arguments, **_options: None)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(HostUnfit, match="in use"):
         place.listen()
     assert os.listdir("/proc/self/fd") == before
 

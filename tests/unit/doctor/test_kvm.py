@@ -98,3 +98,16 @@ class TestMayNotOpen:
 def test_root_in_a_container_needs_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert "--device /dev/null" in kvm.mend_forbidden(DEVICE)
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found"), OSError("no user name")])
+def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    group(monkeypatch)
+    mend = kvm.mend_forbidden(FakeDevice(0, 0o20660))  # type: ignore[arg-type]
+    assert mend == "sudo chown 1234 /dev/kvm"

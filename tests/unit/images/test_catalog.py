@@ -24,6 +24,12 @@ def test_an_unknown_name_gets_the_nearest_one(typed: str, meant: str) -> None:
     assert caught.value.hint == f"did you mean {meant}? pyro env list shows what there is"
 
 
+def test_a_name_that_is_far_too_long_is_shortened() -> None:
+    with pytest.raises(NotFound) as caught:
+        catalog.lookup("x" * 100_000)
+    assert caught.value.message == f"there is no environment named '{'x' * 60}...'"
+
+
 def test_a_name_like_no_other_gets_no_guess() -> None:
     with pytest.raises(NotFound) as caught:
         catalog.lookup("xyzzy")

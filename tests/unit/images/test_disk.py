@@ -47,6 +47,20 @@ async def test_a_blank_disk_is_made_once_when_many_want_it(tmp_path: Path, monke
     assert {file.name for file in (tmp_path / "disks").iterdir()} == {"blank-1-16.ext4", "blank.lock"}
 
 
+@pytest.mark.parametrize("left", [0, MIB, 17 * MIB])
+async def test_a_blank_disk_of_another_size_is_made_anew(tmp_path: Path, left: int) -> None:
+    os.close(await disk.open_blank(tmp_path, 16 * MIB))
+    path = tmp_path / "disks" / "blank-1-16.ext4"
+    path.chmod(0o600)
+    os.truncate(path, left)
+    fd = await disk.open_blank(tmp_path, 16 * MIB)
+    try:
+        assert os.fstat(fd).st_size == 16 * MIB
+        output_about(fd, "e2fsck", "-fn")
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("size", [0, -MIB, 15 * MIB, 16 * MIB + 1])
 async def test_sizes_that_cannot_be_are_refused(tmp_path: Path, size: int) -> None:
     with pytest.raises(InvalidRequest) as caught:

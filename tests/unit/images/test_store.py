@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -68,6 +69,19 @@ async def test_an_open_image_is_the_installed_one_and_locked(store: Store) -> No
         assert not locks.try_lock(other)
     assert locks.try_lock(other)
     os.close(other)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+async def test_a_cache_that_cannot_be_written_is_told(store: Store, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    await install(store)
+
+    def refuse(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(locks, "briefly", refuse)
+    with pytest.raises(HostUnfit, match=os.strerror(code)) as caught:
+        await stores.open_verified(store, "debian:12")
+    assert caught.value.code == "cache_unwritable"
 
 
 async def test_an_unknown_name_is_not_opened(store: Store) -> None:

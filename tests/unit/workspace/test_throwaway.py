@@ -316,6 +316,8 @@ async def test_a_control_that_is_closed_turns_everybody_away(attached: bool) -> 
         ({"command": ()}, "no_command", "command"),
         ({"command": ("", "x")}, "no_command", "command"),
         ({"command": ("ls", "a\0b")}, "bad_command", "NUL"),
+        ({"command": ("ls", "x" * (512 << 10))}, "bad_command", "512 KiB"),
+        ({"command": ("ls", *["é" * 1000] * 90)}, "bad_command", "too long"),
         ({"network": True}, "network_unsupported", "network"),
         ({"vcpu_count": 0}, "out_of_range", "--vcpu-count"),
         ({"vcpu_count": 33}, "out_of_range", "--vcpu-count"),
