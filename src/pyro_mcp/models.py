@@ -1,5 +1,6 @@
 """What travels between clients and the daemon: plain frozen dataclasses, typed once for all of them."""
 
+import base64
 import dataclasses
 import types
 import typing
@@ -131,10 +132,18 @@ class DaemonHello:
 
 
 def encode(value: object) -> dict[str, Any]:
-    """A dataclass as JSON-ready data."""
+    """A dataclass as JSON-ready data; bytes travel as base64."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not a dataclass instance: {value!r}")
-    return dataclasses.asdict(value)
+    return {field.name: _encoded(getattr(value, field.name)) for field in dataclasses.fields(value)}
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, tuple):
+        return tuple(_encoded(item) for item in value)
+    return encode(value) if dataclasses.is_dataclass(value) else value
 
 
 def decode(kind: type[T], data: object) -> T:
@@ -156,7 +165,7 @@ def decode(kind: type[T], data: object) -> T:
 
 
 def _coerce(value: object, hint: Any, where: str) -> Any:
-    """Check one JSON value against a field's type; JSON lists become tuples."""
+    """Check one JSON value against a field's type; JSON lists become tuples, base64 text bytes."""
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         options = typing.get_args(hint)
@@ -164,11 +173,36 @@ def _coerce(value: object, hint: Any, where: str) -> Any:
             return None
         return _coerce(value, next(o for o in options if o is not type(None)), where)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise InvalidRequest("bad_request", f"{where} must be a list")
-        return tuple(_coerce(item, typing.get_args(hint)[0], where) for item in value)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return decode(hint, value)
+        return _coerce_tuple(value, typing.get_args(hint)[0], where)
+    if origin is dict:
+        return _coerce_dict(value, typing.get_args(hint)[1], where)
+    if hint is bytes:
+        return _coerce_bytes(value, where)
+    return _coerce_plain(value, hint, where)
+
+
+def _coerce_plain(value: object, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return decode(typing.cast("type[Any]", hint), value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise InvalidRequest("bad_request", f"{where} must be of type {hint.__name__}")
     return value
+
+
+def _coerce_tuple(value: object, of: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InvalidRequest("bad_request", f"{where} must be a list")
+    return tuple(_coerce(item, of, where) for item in value)
+
+
+def _coerce_dict(value: object, of: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("bad_request", f"{where} must be an object")
+    return {str(key): _coerce(item, of, f"{where}[{str(key)[:40]!r}]") for key, item in value.items()}
+
+
+def _coerce_bytes(value: object, where: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InvalidRequest("bad_request", f"{where} must be base64") from None
