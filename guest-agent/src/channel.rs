@@ -23,10 +23,11 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes a connected socket, whose end of input is final.
-    pub fn from_socket(socket: OwnedFd) -> io::Result<Self> {
+    /// Takes a connected socket. `reconnects` says whether its end of input is not final, as there will be another
+    /// socket in its place.
+    pub fn from_socket(socket: OwnedFd, reconnects: bool) -> io::Result<Self> {
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Self { file: socket.into(), reconnects: false })
+        Ok(Self { file: socket.into(), reconnects })
     }
 
     pub fn into_file(self) -> fs::File {

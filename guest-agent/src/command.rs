@@ -9,8 +9,9 @@ use nix::unistd::read;
 
 use crate::pipes::{Input, Output};
 use crate::poller::End;
+use crate::program::{Attempt, StartError, REPORT_LEN};
 use crate::reap::Exit;
-use crate::spawn::{Attempt, Spawned, StartError, REPORT_LEN};
+use crate::spawn::Spawned;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(1);
@@ -92,8 +93,19 @@ impl Command {
         match end {
             End::Status => self.read_status(),
             End::Stdin => self.consumed += self.stdin.writable(),
-            End::Stdout => self.stdout.iter_mut().for_each(Output::readable),
-            End::Stderr => self.stderr.iter_mut().for_each(Output::readable),
+            End::Stdout | End::Stderr => self.output_ready(end),
+        }
+    }
+
+    /// What was announced first was written first, as far as anybody can tell.
+    fn output_ready(&mut self, end: End) {
+        let (output, other) = match end {
+            End::Stderr => (&mut self.stderr, &self.stdout),
+            _ => (&mut self.stdout, &self.stderr),
+        };
+        output.iter_mut().for_each(Output::readable);
+        if !other.as_ref().is_some_and(Output::is_ready) {
+            self.stderr_first = end == End::Stderr;
         }
     }
 
@@ -130,17 +142,40 @@ impl Command {
         std::mem::take(&mut self.consumed)
     }
 
-    /// Reads output into the buffer; says which output it is and how much.
+    /// Reads output into the buffer; says which output it is and how much. The two take turns.
     pub fn read_output(&mut self, buffer: &mut [u8]) -> Option<(End, usize)> {
+        let read = self.read_in_order(buffer);
+        if read.is_some() {
+            self.stderr_first = !self.stderr_first;
+        }
+        read
+    }
+
+    /// Gives the other output its turn if that has waited for it.
+    pub fn give_turn(&mut self) {
+        let other = if self.stderr_first { &self.stdout } else { &self.stderr };
+        if other.as_ref().is_some_and(Output::is_ready) {
+            self.stderr_first = !self.stderr_first;
+        }
+    }
+
+    /// The same without turns: all that there is of one comes before what there is of the other, which is nearer to the
+    /// order in which they were written. See `give_turn`.
+    pub fn read_in_order(&mut self, buffer: &mut [u8]) -> Option<(End, usize)> {
         let order = if self.stderr_first { [End::Stderr, End::Stdout] } else { [End::Stdout, End::Stderr] };
         for end in order {
             let output = if end == End::Stdout { &mut self.stdout } else { &mut self.stderr };
             if let Some(count) = output.as_mut().and_then(|output| output.read(buffer)) {
-                self.stderr_first = end == End::Stdout;
+                self.stderr_first = end == End::Stderr;
                 return Some((end, count));
             }
         }
         None
+    }
+
+    /// Whether reading output is worth trying.
+    pub fn may_have_output(&self) -> bool {
+        self.start == Start::Done && self.stdout.iter().chain(&self.stderr).any(Output::is_ready)
     }
 
     pub fn has_exited(&self) -> bool {
@@ -173,6 +208,11 @@ impl Command {
         self.exit.filter(|_| over).map(|exit| (exit, self.ending == Some(Ending::TimedOut)))
     }
 
+    /// Whether it is, or was, ended on request.
+    pub fn was_cancelled(&self) -> bool {
+        self.ending == Some(Ending::Cancelled)
+    }
+
     /// Does what is due: the first step of ending the command, or the second.
     pub fn expire(&mut self, now: Instant) {
         if self.deadline.is_none_or(|deadline| deadline > now) {
@@ -195,10 +235,20 @@ impl Command {
         }
     }
 
+    /// Ends a command whose outcome and output are wanted all the same.
+    pub fn finish(&mut self) {
+        self.terminate(Ending::Cancelled);
+    }
+
+    /// Nobody will send stdin any more.
+    pub fn close_stdin(&mut self) {
+        self.consumed += self.stdin.close();
+    }
+
     /// Ends a command that nobody wants to hear any more of. Its outputs have to be taken afterwards.
     pub fn cancel(&mut self) {
         self.terminate(Ending::Cancelled);
-        self.consumed += self.stdin.close();
+        self.close_stdin();
     }
 
     /// Takes away the pipes of the outputs, as far as somebody may still write to them.

@@ -1,16 +1,22 @@
 //! All commands of the guest, whichever session they belong to.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, Start};
+use crate::kept::{no_workspace, Ended, Kept};
 use crate::message::Exec;
 use crate::pipes;
 use crate::poller::{End, Poller, Token};
+use crate::program::StartError;
 use crate::reap::Exit;
-use crate::spawn::{Spawn, StartError};
+use crate::spawn::{Spawn, Spawned};
+use crate::tool_process::Work;
+use crate::tools::request::Tool;
+use crate::tools::Place;
 
 struct Entry {
     command: Command,
@@ -21,6 +27,10 @@ struct Entry {
 pub struct Commands {
     poller: Rc<Poller>,
     spawner: Box<dyn Spawn>,
+    /// Gone where the guest has no workspace.
+    place: Option<Rc<Place>>,
+    /// Those of `entries` that are kept, and others that are over.
+    pub kept: Kept,
     entries: HashMap<u64, Entry>,
     /// Pipes whose command is over or cancelled but that a process may still write to. They are read and forgotten,
     /// because closing them would kill that process.
@@ -30,8 +40,10 @@ pub struct Commands {
 }
 
 impl Commands {
-    pub fn new(poller: Rc<Poller>, spawner: Box<dyn Spawn>) -> Self {
-        Self { poller, spawner, entries: HashMap::new(), leftovers: HashMap::new(), last_number: 0 }
+    pub fn new(poller: Rc<Poller>, spawner: Box<dyn Spawn>, place: Option<Place>) -> Self {
+        let place = place.map(Rc::new);
+        let kept = Kept::new(place.clone());
+        Self { poller, spawner, place, kept, entries: HashMap::new(), leftovers: HashMap::new(), last_number: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -39,8 +51,36 @@ impl Commands {
     }
 
     pub fn start(&mut self, exec: &Exec) -> Result<u64, StartError> {
-        let limit = exec.timeout_ms.map(Duration::from_millis);
-        let command = Command::new(self.spawner.spawn(exec)?, limit);
+        let spawned = self.spawner.spawn(exec)?;
+        self.take_in(spawned, exec.timeout_ms.map(Duration::from_millis))
+    }
+
+    /// Starts a command that is kept under this id.
+    pub fn start_kept(&mut self, exec: &Exec, id: &str) -> Result<u64, StartError> {
+        let log = self.kept.prepare(id)?;
+        match self.start(exec) {
+            Ok(number) => {
+                let pid = self.get(number).map_or(0, |command| command.pid());
+                self.kept.add(number, id, pid, log);
+                Ok(number)
+            }
+            Err(error) => {
+                self.kept.discard(id);
+                Err(error)
+            }
+        }
+    }
+
+    pub fn start_tool(&mut self, tool: &Tool) -> Result<u64, StartError> {
+        let place = self.place.as_ref().ok_or_else(no_workspace)?;
+        let known = tool.command().and_then(|id| self.kept.known(id));
+        let run = |stdin: &mut dyn Read, stdout: &mut dyn Write| tool.run(place, known.as_ref(), stdin, stdout);
+        let spawned = self.spawner.spawn_tool(&Work { place, stdin: tool.takes_stdin(), run: &run })?;
+        self.take_in(spawned, None)
+    }
+
+    fn take_in(&mut self, spawned: Spawned, limit: Option<Duration>) -> Result<u64, StartError> {
+        let command = Command::new(spawned, limit);
         let number = self.new_number();
         let watched = self.watch(number, &command);
         self.entries.insert(number, Entry { command, abandoned: false });
@@ -126,6 +166,57 @@ impl Commands {
     pub fn forget(&mut self, number: u64) {
         if let Some(mut entry) = self.entries.remove(&number) {
             entry.command.take_outputs().for_each(|fd| self.leave(fd));
+        }
+    }
+
+    /// Moves what kept commands have written into their logs, and notes which of them are over.
+    pub fn pump(&mut self) {
+        for number in self.kept.running().iter().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            if matches!(entry.command.start(), Start::Failed(_)) {
+                self.drop_failed(number);
+                continue;
+            }
+            self.kept.pump(number, &mut entry.command);
+            if let Some((exit, timed_out)) = entry.command.outcome() {
+                let cancelled = entry.command.was_cancelled();
+                self.kept.finish(number, Ended { exit, timed_out, cancelled });
+                self.forget(number);
+            }
+        }
+    }
+
+    /// Forgets a kept command that did not start, once everybody who follows it was told.
+    pub fn drop_failed(&mut self, number: u64) {
+        let failed = |entry: &Entry| matches!(entry.command.start(), Start::Failed(_));
+        if self.entries.get(&number).is_some_and(failed) && !self.kept.is_followed(number) {
+            self.kept.remove(number);
+            self.abandon(number);
+        }
+    }
+
+    /// Whether `pump` would find something to do that nothing will announce.
+    pub fn wants_pump(&self) -> bool {
+        let wants =
+            |number: &u64| self.entries.get(number).is_some_and(|entry| self.kept.wants(*number, &entry.command));
+        self.kept.running().iter().any(wants)
+    }
+
+    /// Begins to end a kept command; false if none is known by that id.
+    pub fn end(&mut self, id: &str) -> bool {
+        let Some(number) = self.kept.number(id) else { return false };
+        if let Some(command) = self.get(number) {
+            command.finish();
+        }
+        true
+    }
+
+    /// Begins to end all kept commands.
+    pub fn end_kept(&mut self) {
+        for number in self.kept.running() {
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.command.finish();
+            }
         }
     }
 

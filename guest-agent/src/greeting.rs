@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn hello_reply_start_started() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
-        assert_eq!(greeting.receive(&hello(&A, 1), &identity(), &mut outgoing), None);
+        assert_eq!(greeting.receive(&hello(&A, GENERATION), &identity(), &mut outgoing), None);
         let reply: Reply = serde_json::from_slice(&outgoing.pending()[HEADER_LEN..]).unwrap();
-        assert_eq!((reply.generation, reply.boot_id.as_str()), (1, "a-boot"));
+        assert_eq!((reply.generation, reply.boot_id.as_str()), (GENERATION, "a-boot"));
         assert_eq!(outgoing.pending()[..21], [&b"PYROR"[..], &A].concat());
         outgoing.clear();
         let bytes = [&start(&A)[..], b"yamux"].concat();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn only_the_last_hello_can_be_started() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
-        let bytes = [hello(&A, 1), hello(&B, 1), start(&A)].concat();
+        let bytes = [hello(&A, GENERATION), hello(&B, GENERATION), start(&A)].concat();
         assert_eq!(greeting.receive(&bytes, &identity(), &mut outgoing), None);
         assert_eq!(greeting.receive(&start(&B), &identity(), &mut outgoing), Some(vec![]));
     }
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn another_generation_is_answered_and_goes_no_further() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
-        let bytes = [hello(&A, 2), start(&A)].concat();
+        let bytes = [hello(&A, GENERATION + 1), start(&A)].concat();
         assert_eq!(greeting.receive(&bytes, &identity(), &mut outgoing), None);
         let reply: Reply = serde_json::from_slice(&outgoing.pending()[HEADER_LEN..]).unwrap();
-        assert_eq!(reply.generation, 1);
+        assert_eq!(reply.generation, GENERATION);
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
         outgoing.filled(outgoing.room() - 10);
         let pending = outgoing.pending().len();
-        greeting.receive(&hello(&A, 1), &identity(), &mut outgoing);
+        greeting.receive(&hello(&A, GENERATION), &identity(), &mut outgoing);
         assert_eq!(outgoing.pending().len(), pending);
     }
 }

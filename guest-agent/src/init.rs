@@ -3,12 +3,14 @@
 //! Nothing has to be arranged for a guest that runs out of memory: the kernel never chooses PID 1, and its children
 //! begin with a neutral score.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use crate::channel::{self, Channel};
 use crate::cmdline::{ChannelKind, Options};
 use crate::console::{report, Failure, Result};
+use crate::root::Mounts;
+use crate::tools::Place;
 use crate::uevent::Uevents;
 use crate::{initramfs, modules, root, system};
 
@@ -17,8 +19,9 @@ const MODULES: &str = "/modules";
 /// A booted guest.
 pub struct Guest {
     pub channel: Channel,
-    /// The root of the file system that takes the guest's changes.
-    pub changes: File,
+    pub mounts: Mounts,
+    /// What tools work on, in a guest with a workspace.
+    pub place: Option<Place>,
 }
 
 pub fn boot() -> Result<Guest> {
@@ -27,10 +30,10 @@ pub fn boot() -> Result<Guest> {
     let uevents = Uevents::open()?;
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
-    let changes = root::enter(&options, &uevents)?;
+    let (mounts, place) = root::enter(&options, &uevents)?;
     system::prepare(&options, &uevents)?;
     let channel = open_channel(&options, &uevents)?;
-    Ok(Guest { channel, changes })
+    Ok(Guest { channel, mounts, place })
 }
 
 fn read_options() -> Result<Options> {

@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tools::request::Tool;
+
 /// What the host says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum HostMessage {
     Exec(Exec),
+    Attach { id: String, offset: u64 },
+    End { id: String },
+    Tool { tool: Tool },
     // Braces, because unknown fields of a variant without them would be let through.
+    Commands {},
     Ping {},
     Poweroff {},
     Signal { pid: i32, signal: i32 },
@@ -25,6 +31,9 @@ pub struct Exec {
     /// Milliseconds. Given explicitly as null for no limit.
     #[serde(deserialize_with = "Option::deserialize")]
     pub timeout_ms: Option<u64>,
+    /// The id to keep the command under. Given explicitly as null for one that ends with its stream.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub keep: Option<String>,
 }
 
 /// What the agent says.
@@ -43,10 +52,29 @@ pub enum AgentMessage {
         signal: Option<i32>,
         timed_out: bool,
     },
+    Commands {
+        commands: Vec<CommandState>,
+    },
     Error {
         code: ErrorCode,
         message: String,
     },
+}
+
+/// A kept command as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandState {
+    pub id: String,
+    pub pid: i32,
+    pub running: bool,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub exit_code: Option<i32>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub signal: Option<i32>,
+    pub timed_out: bool,
+    pub cancelled: bool,
+    pub output_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +85,27 @@ pub enum ErrorCode {
     NotExecutable,
     BadCwd,
     NoSuchCommand,
+    IdInUse,
+    NoWorkspace,
     Internal,
+}
+
+/// Checks the id of a kept command: 1 to 64 lower-case letters, digits and hyphens. Being a file's name, it is
+/// neither `.` nor `..` and holds no slash by that.
+pub fn check_id(id: &str) -> Result<(), String> {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=64).contains(&id.len()) && id.bytes().all(known) {
+        return Ok(());
+    }
+    Err("an id is not 1 to 64 of a-z, 0-9 and -".into())
+}
+
+/// Checks a count of bytes, which has to be one that a file can have.
+pub fn check_number(number: u64) -> Result<(), String> {
+    if i64::try_from(number).is_ok() {
+        return Ok(());
+    }
+    Err(format!("{number} is too large"))
 }
 
 impl HostMessage {
@@ -66,6 +114,12 @@ impl HostMessage {
         let message: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         match &message {
             Self::Exec(exec) => exec.check()?,
+            Self::Attach { id, offset } => {
+                check_id(id)?;
+                check_number(*offset)?;
+            }
+            Self::End { id } => check_id(id)?,
+            Self::Tool { tool } => tool.check()?,
             Self::Signal { signal, .. } if !(1..=64).contains(signal) => {
                 return Err(format!("there is no signal {signal}"))
             }
@@ -90,6 +144,7 @@ impl Exec {
         if self.timeout_ms == Some(0) {
             return refuse("timeout_ms is 0");
         }
+        self.keep.as_deref().map_or(Ok(()), check_id)?;
         let environment = self.env.iter().flat_map(|(name, value)| [name, value]);
         if self.argv.iter().chain([&self.cwd]).chain(environment).any(|text| text.contains('\0')) {
             return refuse("a string contains a NUL byte");

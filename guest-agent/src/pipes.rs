@@ -12,7 +12,7 @@ use nix::unistd::{read, write};
 const PIPE_SIZE: usize = 64 * 1024;
 
 /// What the pipe of a command that writes much is enlarged to: fewer switches between writer and reader.
-const LARGE_PIPE_SIZE: i32 = 1024 * 1024;
+pub const LARGE_PIPE_SIZE: i32 = 1024 * 1024;
 
 /// Stdin. What is queued is bounded by the window that the host has.
 pub struct Input {
@@ -121,6 +121,11 @@ impl Output {
 
     pub fn readable(&mut self) {
         self.ready = true;
+    }
+
+    /// Whether there may be something to read now.
+    pub fn is_ready(&self) -> bool {
+        self.ready && !self.is_drained()
     }
 
     /// Whether nothing more is to be delivered.

@@ -21,6 +21,8 @@ pub enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token {
     Channel,
+    /// Where other channels come from; only outside of a guest.
+    Listener,
     Children,
     /// An end of the command with this number.
     Command(u64, End),
@@ -40,6 +42,7 @@ impl Token {
             Self::Command(number, End::Stdin) => (number, 4),
             Self::Command(number, End::Stdout) => (number, 5),
             Self::Command(number, End::Stderr) => (number, 6),
+            Self::Listener => (0, 7),
         };
         number << KIND_BITS | kind
     }
@@ -54,6 +57,7 @@ impl Token {
             4 => Self::Command(number, End::Stdin),
             5 => Self::Command(number, End::Stdout),
             6 => Self::Command(number, End::Stderr),
+            7 => Self::Listener,
             _ => return None,
         })
     }
@@ -121,7 +125,8 @@ mod tests {
     fn tokens_survive_packing() {
         let ends = [End::Status, End::Stdin, End::Stdout, End::Stderr];
         let commands = ends.map(|end| Token::Command(u64::MAX >> KIND_BITS, end));
-        for token in commands.into_iter().chain([Token::Channel, Token::Children, Token::Leftover(7)]) {
+        for token in commands.into_iter().chain([Token::Channel, Token::Children, Token::Listener, Token::Leftover(7)])
+        {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
     }

@@ -1,7 +1,6 @@
 //! The orderly end of the guest.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -13,15 +12,16 @@ use nix::unistd::sync;
 
 use crate::console::report;
 use crate::reap::{self, Child};
+use crate::root::Mounts;
 
 /// How long processes may take to end after SIGTERM.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Ends all processes, writes everything out, and resets the machine, on which the VMM exits. Only for PID 1.
-pub fn run(changes: &File) -> ! {
+pub fn run(mounts: &Mounts) -> ! {
     end_processes();
     sync();
-    make_read_only(changes);
+    make_read_only(mounts);
     reset()
 }
 
@@ -77,12 +77,14 @@ fn signal_all(signal: i32) {
     unsafe { libc::kill(-1, signal) };
 }
 
-/// The overlay first, then what lies under it and has no path any more but the open directory.
-fn make_read_only(changes: &File) {
-    let changes = format!("/proc/self/fd/{}", changes.as_raw_fd());
-    for target in ["/", changes.as_str()] {
+/// The overlays first, then what lies under them. Paths lead nowhere reliable by now, if anywhere: the guest's programs
+/// could mount and unmount.
+fn make_read_only(mounts: &Mounts) {
+    let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
+    let workspace = mounts.workspace.as_ref().map(|workspace| path(workspace.as_raw_fd()));
+    for target in workspace.into_iter().chain(["/".to_owned(), path(mounts.changes.as_raw_fd())]) {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        if let Err(errno) = mount(None::<&str>, target, None::<&str>, flags, None::<&str>) {
+        if let Err(errno) = mount(None::<&str>, target.as_str(), None::<&str>, flags, None::<&str>) {
             report(format_args!("warning: make {target} read-only: {errno}"));
         }
     }

@@ -1,7 +1,8 @@
 //! The guest's root file system: the image below, the disk above, and the move into it.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::unistd::{chdir, chroot};
@@ -9,21 +10,33 @@ use nix::unistd::{chdir, chroot};
 use crate::cmdline::Options;
 use crate::console::{Failure, Result};
 use crate::mount::{make_directory, Mount};
+use crate::tools::Place;
 use crate::uevent::Uevents;
 
 const IMAGE: &str = "/image";
 const CHANGES: &str = "/changes";
+const SEED: &str = "/seed";
 const ROOT: &str = "/root";
 
-/// Mounts the overlay and makes it `/`. Returns the root of the file system that takes the changes, which no path
-/// leads to any more: it is what has to be written out at the end.
-pub fn enter(options: &Options, uevents: &Uevents) -> Result<File> {
+/// What has to be written out at the end besides the root, as open directories.
+pub struct Mounts {
+    /// The overlay on `/workspace`, if there is one.
+    pub workspace: Option<OwnedFd>,
+    /// The file system that takes the changes, which no path leads to any more.
+    pub changes: File,
+}
+
+/// Mounts the overlay, and in it that of the workspace if there is to be one, and makes it `/`.
+pub fn enter(options: &Options, uevents: &Uevents) -> Result<(Mounts, Option<Place>)> {
     mount_image(options, uevents)?;
     mount_changes(options, uevents)?;
     mount_overlay()?;
-    let changes = File::open(CHANGES).map_err(|error| Failure::new(format!("open {CHANGES}"), error))?;
+    let place = options.workspace.then(|| mount_workspace(options, uevents)).transpose()?;
+    let failed = |error| Failure::new("open what was mounted", error);
+    let workspace = place.as_ref().map(|place| place.workspace.try_clone()).transpose().map_err(failed)?;
+    let changes = File::open(CHANGES).map_err(failed)?;
     switch_to(ROOT).map_err(|errno| Failure::new("switch to the new root", errno))?;
-    Ok(changes)
+    Ok((Mounts { workspace, changes }, place))
 }
 
 fn mount_image(options: &Options, uevents: &Uevents) -> Result<()> {
@@ -51,6 +64,41 @@ fn mount_overlay() -> Result<()> {
     make_directory(Path::new(&work))?;
     let layers = format!("lowerdir={IMAGE},upperdir={upper},workdir={work},redirect_dir=on");
     Mount::kernel("overlay", ROOT).data(&layers).apply()
+}
+
+/// Mounts an overlay of its own on `/workspace`: the seed below, the disk above, so that what was changed there can be
+/// told from all else. The upper layer's directory is what `/workspace` looks like.
+fn mount_workspace(options: &Options, uevents: &Uevents) -> Result<Place> {
+    let folder = |name: &str| PathBuf::from(format!("{CHANGES}/{name}"));
+    let (upper, work) = (folder("workspace/upper"), folder("workspace/work"));
+    let lower = match &options.seed {
+        Some(_) => PathBuf::from(SEED),
+        None => folder("workspace/empty"),
+    };
+    let commands = folder("commands");
+    for directory in [&upper, &work, &lower, &commands] {
+        make_directory(directory)?;
+    }
+    if let Some(device) = &options.seed {
+        uevents.wait_for_node(device)?;
+        Mount::device(device, "squashfs", Path::new(SEED)).flags(MsFlags::MS_RDONLY).apply()?;
+    }
+    let target = PathBuf::from(format!("{ROOT}/workspace"));
+    make_real_directory(&target)?;
+    let (lower_path, upper_path, work) = (lower.display(), upper.display(), work.display());
+    let layers = format!("lowerdir={lower_path},upperdir={upper_path},workdir={work},redirect_dir=on,metacopy=off");
+    Mount { source: Path::new("workspace"), kind: "overlay", target: &target, flags: MsFlags::empty(), data: &layers }
+        .apply()?;
+    Place::open(&target, Some(&upper), Some(&lower), Some(&commands))
+        .map_err(|error| Failure::new("open the workspace", error))
+}
+
+/// Nothing that a guest has put in the place of the directory is followed: seen from here, a link could lead anywhere.
+fn make_real_directory(path: &Path) -> Result<()> {
+    if path.is_symlink() {
+        fs::remove_file(path).map_err(|error| Failure::new(format!("remove {}", path.display()), error))?;
+    }
+    make_directory(path)
 }
 
 /// The initial root cannot be unmounted, so the new one is moved over it. The kernel's file systems are left behind

@@ -1,7 +1,9 @@
 //! The loop that serves the host.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use crate::greeting::Identity;
 use crate::poller::{Poller, Token};
 use crate::reap::Children;
 use crate::spawn::Spawner;
+use crate::tools::Place;
 use crate::{limits, scheduling};
 
 /// A virtio-serial port gives 4 KiB at a time, a socket more.
@@ -40,18 +43,26 @@ pub struct Server {
     /// Whether the channel took no more the last time.
     blocked: bool,
     /// Whether there may be more to send although nothing will announce it.
+    unsent: bool,
+    /// The same, or there may be output of kept commands to be moved into their logs.
     unfinished: bool,
     disconnected: bool,
+    /// Where the next channel comes from when the host is gone, and whether there may be one.
+    listener: Option<UnixListener>,
+    has_caller: bool,
 }
 
 impl Server {
-    pub fn new(channel: Channel) -> io::Result<Self> {
+    /// Serves on `channel`. Without `place` there are no kept commands and no tools; `workspace` is where `/workspace`
+    /// is, outside of a guest.
+    pub fn new(channel: Channel, place: Option<Place>, workspace: Option<PathBuf>) -> io::Result<Self> {
         scheduling::yield_to_commands()?;
         let poller = Rc::new(Poller::new()?);
         let children = Children::watch()?;
         poller.watch_input(&children, Token::Children)?;
         poller.watch_input(&channel, Token::Channel)?;
-        let commands = Commands::new(Rc::clone(&poller), Box::new(Spawner::new(limits::raise()?)?));
+        let spawner = Spawner::new(limits::raise()?, workspace)?;
+        let commands = Commands::new(Rc::clone(&poller), Box::new(spawner), place);
         Ok(Self {
             channel,
             poller,
@@ -60,9 +71,20 @@ impl Server {
             scratch: vec![0; READ_SIZE].into_boxed_slice(),
             readable: true,
             blocked: false,
+            unsent: false,
             unfinished: false,
             disconnected: false,
+            listener: None,
+            has_caller: false,
         })
+    }
+
+    /// Takes a new channel from there whenever the host is gone.
+    pub fn listen(&mut self, listener: UnixListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.poller.watch_input(&listener, Token::Listener)?;
+        self.listener = Some(listener);
+        Ok(())
     }
 
     /// Serves until there is a reason to stop. A fault in serving a session costs that session, not the guest.
@@ -80,7 +102,7 @@ impl Server {
     }
 
     fn end(&self) -> Option<End> {
-        let all_said = self.disconnected || (self.dialogue.outgoing.is_empty() && !self.unfinished);
+        let all_said = self.disconnected || (self.dialogue.outgoing.is_empty() && !self.unsent);
         if self.dialogue.poweroff_limit().is_some_and(|limit| all_said || Instant::now() >= limit) {
             return Some(End::Poweroff);
         }
@@ -93,13 +115,15 @@ impl Server {
             self.ready(token);
         }
         self.dialogue.commands.expire(Instant::now());
+        self.reconnect()?;
         self.receive();
         self.send()
     }
 
     /// How long to wait for something to happen.
     fn patience(&self) -> Option<Duration> {
-        if self.unfinished || (self.readable && !self.dialogue.is_congested()) {
+        if self.unfinished || (self.disconnected && self.has_caller) || (self.readable && !self.dialogue.is_congested())
+        {
             return Some(Duration::ZERO);
         }
         self.dialogue.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -116,9 +140,26 @@ impl Server {
                 self.children.collect(|pid, exit| commands.reaped(pid, exit));
                 commands.check_groups();
             }
+            Token::Listener => self.has_caller = true,
             Token::Command(number, end) => commands.ready(number, end),
             Token::Leftover(number) => commands.leftover_ready(number),
         }
+    }
+
+    fn reconnect(&mut self) -> io::Result<()> {
+        let Some(listener) = self.listener.as_ref().filter(|_| self.disconnected && self.has_caller) else {
+            return Ok(());
+        };
+        match listener.accept() {
+            Ok((socket, _)) => {
+                self.channel = Channel::from_socket(socket.into(), true)?;
+                self.poller.watch_input(&self.channel, Token::Channel)?;
+                (self.readable, self.blocked, self.disconnected) = (true, false, false);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_caller = false,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn receive(&mut self) {
@@ -144,14 +185,19 @@ impl Server {
         self.readable = false;
         self.disconnected = true;
         self.dialogue.disconnect();
+        if !self.channel.reconnects() {
+            self.dialogue.commands.end_kept();
+        }
     }
 
     fn send(&mut self) -> io::Result<()> {
+        self.dialogue.commands.pump();
         let was_blocked = self.blocked;
         let had_pending = !self.dialogue.outgoing.is_empty();
         let is_full = !had_pending && self.dialogue.fill();
         self.write();
-        self.unfinished = !self.blocked && (had_pending || is_full);
+        self.unsent = !self.blocked && (had_pending || is_full);
+        self.unfinished = self.unsent || self.dialogue.commands.wants_pump();
         if self.blocked != was_blocked {
             self.poller.watch_both(&self.channel, Token::Channel, self.blocked)?;
         }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::Start;
 use crate::commands::Commands;
-use crate::frame::{self, Broken, Decoder, Part, Tag};
-use crate::message::{AgentMessage, ErrorCode, Exec, HostMessage};
+use crate::exchange::{Exchange, State};
+use crate::frame::{self, Broken, Part, Tag};
 use crate::mux::{self, Event, Mux, Violation};
 use crate::outgoing::Outgoing;
 use crate::poller::End;
-use crate::reap::Exit;
-use crate::spawn::StartError;
 
 /// Most output that one frame carries, in bytes. Large enough for the headers not to count, small enough to stay in
 /// a processor's cache between the pipe and the channel.
@@ -29,45 +26,6 @@ const MAX_CONTROL: usize = 64 * 1024;
 pub struct Ended {
     pub reason: String,
     pub unread: Vec<u8>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    AwaitingRequest,
-    /// The number of the command.
-    Executing(u64),
-    /// Everything that is to be said is in the outbox.
-    Closing,
-}
-
-struct Exchange {
-    decoder: Decoder,
-    /// Frames that wait for the stream's window.
-    outbox: Vec<u8>,
-    state: State,
-    announced: bool,
-}
-
-impl Exchange {
-    fn new() -> Self {
-        Self { decoder: Decoder::default(), outbox: Vec::new(), state: State::AwaitingRequest, announced: false }
-    }
-
-    fn say(&mut self, message: &AgentMessage) {
-        let payload = message.encode();
-        self.outbox.extend_from_slice(&frame::header(Tag::Message, payload.len()));
-        self.outbox.extend_from_slice(&payload);
-    }
-
-    /// Says the last message of the stream.
-    fn conclude(&mut self, message: &AgentMessage) {
-        self.say(message);
-        self.state = State::Closing;
-    }
-
-    fn fail(&mut self, error: StartError) {
-        self.conclude(&AgentMessage::Error { code: error.code, message: error.message });
-    }
 }
 
 #[derive(Default)]
@@ -103,12 +61,11 @@ impl Session {
         }
     }
 
-    /// Ends the session from this side: its commands are cancelled, and the host is told where it can be.
+    /// Ends the session from this side: its commands are cancelled unless they are kept, and the host is told where it
+    /// can be.
     pub fn close(mut self, commands: &mut Commands, outgoing: &mut Outgoing) {
         for exchange in self.exchanges.values() {
-            if let State::Executing(number) = exchange.state {
-                commands.abandon(number);
-            }
+            exchange.release(commands);
         }
         self.mux.go_away();
         outgoing.push(self.mux.control());
@@ -117,27 +74,21 @@ impl Session {
     fn handle(&mut self, event: Event<'_>, commands: &mut Commands) -> Result<(), Broken> {
         match event {
             Event::Opened(id) => {
-                self.exchanges.insert(id, Exchange::new());
+                self.exchanges.insert(id, Exchange::new(id));
             }
             Event::Data(id, bytes) => return self.take_data(id, bytes, commands),
-            Event::Finished(id) => self.finished(id, commands),
+            Event::Finished(id) => {
+                if let Some(exchange) = self.exchanges.get_mut(&id) {
+                    exchange.finished(commands);
+                }
+            }
             Event::Reset(id) => {
-                if let Some(Exchange { state: State::Executing(number), .. }) = self.exchanges.remove(&id) {
-                    commands.abandon(number);
+                if let Some(exchange) = self.exchanges.remove(&id) {
+                    exchange.release(commands);
                 }
             }
         }
         Ok(())
-    }
-
-    /// The host closed its half: it wants no more of a command but the news of its end.
-    fn finished(&mut self, id: u32, commands: &mut Commands) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        match exchange.state {
-            State::AwaitingRequest => exchange.state = State::Closing,
-            State::Executing(number) => commands.cancel(number),
-            State::Closing => {}
-        }
     }
 
     fn take_data(&mut self, id: u32, mut bytes: &[u8], commands: &mut Commands) -> Result<(), Broken> {
@@ -145,10 +96,10 @@ impl Session {
         while let Some(exchange) = self.exchanges.get_mut(&id) {
             let Some(part) = exchange.decoder.next(&mut bytes)? else { break };
             match part {
-                Part::Data(Tag::Stdin, data) if feed(exchange, data, commands) => credit -= data.len(),
-                Part::Empty(Tag::Stdin) if end_stdin(exchange, commands) => {}
-                Part::Message(json) => self.poweroff |= take_message(exchange, &json, commands),
-                _ => refuse(exchange, "a frame that has no place here", commands),
+                Part::Data(Tag::Stdin, data) if exchange.feed(data, commands) => credit -= data.len(),
+                Part::Empty(Tag::Stdin) if exchange.end_stdin(commands) => {}
+                Part::Message(json) => self.poweroff |= exchange.take_message(&json, commands),
+                _ => exchange.refuse("a frame that has no place here", commands),
             }
         }
         self.mux.credit(id, credit);
@@ -173,24 +124,10 @@ impl Session {
 
     /// Brings a stream up to date with its command.
     fn advance(&mut self, id: u32, commands: &mut Commands) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        let State::Executing(number) = exchange.state else { return };
-        let Some(command) = commands.get(number) else { return };
-        self.mux.credit(id, command.take_consumed());
-        match command.start() {
-            Start::Pending => return,
-            Start::Failed(error) => {
-                exchange.fail(error.clone());
-                commands.abandon(number);
-                return;
-            }
-            Start::Done => {}
+        if let Some(exchange) = self.exchanges.get_mut(&id) {
+            let consumed = exchange.advance(commands);
+            self.mux.credit(id, consumed);
         }
-        if !exchange.announced {
-            exchange.announced = true;
-            exchange.say(&AgentMessage::Started { pid: command.pid() });
-        }
-        conclude_if_over(exchange, number, commands);
     }
 
     /// Sends one frame of a stream, if it has anything to send and the window allows it.
@@ -199,10 +136,7 @@ impl Session {
         if !exchange.outbox.is_empty() || exchange.state == State::Closing {
             return self.send_outbox(id, outgoing);
         }
-        match exchange.state {
-            State::Executing(number) if exchange.announced => self.send_output(id, number, outgoing, commands),
-            _ => false,
-        }
+        self.send_output(id, outgoing, commands)
     }
 
     fn send_outbox(&mut self, id: u32, outgoing: &mut Outgoing) -> bool {
@@ -223,12 +157,13 @@ impl Session {
     }
 
     /// Reads output from its pipe straight to where it is sent from, behind the place of its headers.
-    fn send_output(&mut self, id: u32, number: u64, outgoing: &mut Outgoing, commands: &mut Commands) -> bool {
+    fn send_output(&mut self, id: u32, outgoing: &mut Outgoing, commands: &mut Commands) -> bool {
         let limit = self.mux.window(id).min(outgoing.room() - mux::HEADER_LEN).min(frame::HEADER_LEN + MAX_CHUNK);
-        let Some(command) = commands.get(number).filter(|_| limit > frame::HEADER_LEN) else { return false };
+        let exchange = self.exchanges.get_mut(&id).filter(|_| limit > frame::HEADER_LEN);
+        let Some(exchange) = exchange else { return false };
         let space = &mut outgoing.space()[..mux::HEADER_LEN + limit];
-        let Some((end, count)) = command.read_output(&mut space[OVERHEAD..]) else {
-            return self.conclude_after_output(id, number, commands);
+        let Some((end, count)) = exchange.read_output(&mut space[OVERHEAD..], commands) else {
+            return exchange.conclude_if_over(commands);
         };
         let tag = if end == End::Stdout { Tag::Stdout } else { Tag::Stderr };
         let length = frame::HEADER_LEN + count;
@@ -237,96 +172,8 @@ impl Session {
         outgoing.filled(mux::HEADER_LEN + length);
         true
     }
-
-    fn conclude_after_output(&mut self, id: u32, number: u64, commands: &mut Commands) -> bool {
-        let exchange = self.exchanges.get_mut(&id);
-        exchange.is_some_and(|exchange| conclude_if_over(exchange, number, commands))
-    }
 }
 
 fn ended_by(violation: &Violation, input: &[u8]) -> Ended {
     Ended { reason: violation.reason.to_owned(), unread: [&violation.header, input].concat() }
-}
-
-fn conclude_if_over(exchange: &mut Exchange, number: u64, commands: &mut Commands) -> bool {
-    let Some((exit, timed_out)) = commands.get(number).and_then(|command| command.outcome()) else { return false };
-    let (exit_code, signal) = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-    };
-    exchange.conclude(&AgentMessage::Exited { exit_code, signal, timed_out });
-    commands.forget(number);
-    true
-}
-
-/// Returns whether the data has a place on the stream; if so, it is credited when the command has taken it.
-fn feed(exchange: &Exchange, data: &[u8], commands: &mut Commands) -> bool {
-    let command = stdin_of(exchange, commands);
-    command.is_some_and(|command| {
-        command.feed_stdin(data);
-        true
-    })
-}
-
-fn end_stdin(exchange: &Exchange, commands: &mut Commands) -> bool {
-    let command = stdin_of(exchange, commands);
-    command.is_some_and(|command| {
-        command.end_stdin();
-        true
-    })
-}
-
-fn stdin_of<'a>(exchange: &Exchange, commands: &'a mut Commands) -> Option<&'a mut crate::command::Command> {
-    match exchange.state {
-        State::Executing(number) => commands.get(number).filter(|command| command.takes_stdin()),
-        _ => None,
-    }
-}
-
-/// Returns whether the guest is to be powered off.
-fn take_message(exchange: &mut Exchange, json: &[u8], commands: &mut Commands) -> bool {
-    let message = match HostMessage::parse(json) {
-        Ok(message) => message,
-        Err(reason) => {
-            refuse(exchange, &reason, commands);
-            return false;
-        }
-    };
-    match (message, &exchange.state) {
-        (HostMessage::Exec(exec), State::AwaitingRequest) => execute(exchange, &exec, commands),
-        (HostMessage::Ping {}, State::AwaitingRequest) => exchange.conclude(&AgentMessage::Pong {}),
-        (HostMessage::Poweroff {}, State::AwaitingRequest) => {
-            exchange.conclude(&AgentMessage::Ok {});
-            return true;
-        }
-        (HostMessage::Signal { pid, signal }, State::AwaitingRequest) => pass_signal(exchange, pid, signal, commands),
-        _ => refuse(exchange, "a message that has no place here", commands),
-    }
-    false
-}
-
-fn execute(exchange: &mut Exchange, exec: &Exec, commands: &mut Commands) {
-    match commands.start(exec) {
-        Ok(number) => exchange.state = State::Executing(number),
-        Err(error) => exchange.fail(error),
-    }
-}
-
-fn pass_signal(exchange: &mut Exchange, pid: i32, signal: i32, commands: &Commands) {
-    if commands.signal(pid, signal) {
-        exchange.conclude(&AgentMessage::Ok {});
-    } else {
-        let message = format!("no command of this session runs as process {pid}");
-        exchange.fail(StartError { code: ErrorCode::NoSuchCommand, message });
-    }
-}
-
-/// Answers what cannot be understood, once, and ends the stream with what was running on it.
-fn refuse(exchange: &mut Exchange, reason: &str, commands: &mut Commands) {
-    match exchange.state {
-        State::Closing => return,
-        State::Executing(number) => commands.abandon(number),
-        State::AwaitingRequest => {}
-    }
-    exchange.fail(StartError { code: ErrorCode::BadRequest, message: reason.to_owned() });
 }

@@ -27,8 +27,12 @@ fn messages(group: &str, direction: &str) -> Vec<Value> {
 
 /// The names of the messages of one direction, as the schema has them.
 fn types_in_schema(direction: &str) -> BTreeSet<String> {
-    let reference = |entry: &Value| entry["$ref"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-    list(&schema()["$defs"][direction], "oneOf").iter().map(reference).collect()
+    let schema = schema();
+    let kind = |entry: &Value| {
+        let definition = entry["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        schema["$defs"][definition]["properties"]["type"]["const"].as_str().unwrap().to_owned()
+    };
+    list(&schema["$defs"][direction], "oneOf").iter().map(kind).collect()
 }
 
 fn types_of(messages: &[Value]) -> BTreeSet<String> {

@@ -44,9 +44,11 @@ fn the_reply_tells_who_answers() {
 fn a_session_begins_after_stale_bytes_and_repeated_hellos() {
     run(async {
         let (_agent, mut channel) = Agent::start();
-        let stale = [&hello(&ANOTHER_NONCE, 1)[..20], b"\x00\x00\x00\x01stale", &hello(&ANOTHER_NONCE, 1)].concat();
+        let stale =
+            [&hello(&ANOTHER_NONCE, GENERATION)[..20], b"\x00\x00\x00\x01stale", &hello(&ANOTHER_NONCE, GENERATION)]
+                .concat();
         channel.write_all(&stale).await.unwrap();
-        channel.write_all(&hello(&NONCE, 1)).await.unwrap();
+        channel.write_all(&hello(&NONCE, GENERATION)).await.unwrap();
         Host::connect(channel).await.ping().await;
     });
 }
@@ -55,7 +57,7 @@ fn a_session_begins_after_stale_bytes_and_repeated_hellos() {
 fn another_generation_is_told_ours() {
     run(async {
         let (_agent, mut channel) = Agent::start();
-        channel.write_all(&hello(&NONCE, 2)).await.unwrap();
+        channel.write_all(&hello(&NONCE, GENERATION + 1)).await.unwrap();
         let reply: Reply = serde_json::from_slice(&find_packet(&mut channel, Kind::Reply, &NONCE).await).unwrap();
         assert_eq!(reply.generation, GENERATION);
     });

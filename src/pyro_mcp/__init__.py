@@ -1,6 +1,7 @@
 """Disposable Linux workspaces in microVMs for chat coding agents.
 
-The names below are the public interface for programs; `pyro` and the MCP server stand on the same calls.
+The names below are the public interface for programs; `pyro` and the MCP server stand on the same calls. What they
+return is in `pyro_mcp.sdk`, what they raise in `pyro_mcp.errors`.
 """
 
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from pyro_mcp.version import __version__
 if TYPE_CHECKING:
     from pyro_mcp.errors import PyroError as PyroError
     from pyro_mcp.sdk import Pyro as Pyro
+    from pyro_mcp.sdk.asynchronous import AsyncPyro as AsyncPyro
 
-__all__ = ["Pyro", "PyroError", "__version__"]
+__all__ = ["AsyncPyro", "Pyro", "PyroError", "__version__"]
 
-_HOMES = {"Pyro": "pyro_mcp.sdk", "PyroError": "pyro_mcp.errors"}
+_HOMES = {"AsyncPyro": "pyro_mcp.sdk.asynchronous", "Pyro": "pyro_mcp.sdk", "PyroError": "pyro_mcp.errors"}
 
 
 def __getattr__(name: str) -> object:

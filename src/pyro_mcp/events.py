@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pyro_mcp import models
 from pyro_mcp.errors import DaemonFailed, InvalidRequest, PyroError, WireError, from_wire
 from pyro_mcp.models import EnvironmentInfo, Progress, RunAccepted, RunFinished, RunStarted
+from pyro_mcp.workspace_models import ExecInfo, ExecResult, ExecStarted, ExportReport, SyncReport, WorkspaceInfo
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class OutputChunk:
     data: bytes
 
 
-Event = RunAccepted | RunStarted | RunFinished | Progress | EnvironmentInfo
+RunEvent = RunAccepted | RunStarted | RunFinished
+WorkspaceEvent = WorkspaceInfo | ExecStarted | ExecInfo | ExecResult | SyncReport | ExportReport
+Event = RunEvent | Progress | EnvironmentInfo | WorkspaceEvent
 
 _TYPES: dict[str, type[Event]] = {
     "accepted": RunAccepted,
@@ -27,6 +30,12 @@ _TYPES: dict[str, type[Event]] = {
     "finished": RunFinished,
     "progress": Progress,
     "environment": EnvironmentInfo,
+    "workspace": WorkspaceInfo,
+    "exec_started": ExecStarted,
+    "exec": ExecInfo,
+    "exec_result": ExecResult,
+    "synced": SyncReport,
+    "exported": ExportReport,
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 

@@ -1,7 +1,8 @@
 """The one place that starts processes.
 
 Every process started here has an owner that sees its end: `run` waits for it, `spawn` hands back a `Process` whose
-owner must `stop` it. A process dies with the thread that started it (PR_SET_PDEATHSIG) unless it is to be detached.
+owner must `stop` it. A process dies with the thread that started it (PR_SET_PDEATHSIG) unless it is to be detached:
+such a one is watched by pid and start time (see `process_watch`), by us or by whoever comes after us.
 """
 
 import asyncio
@@ -10,16 +11,36 @@ import ctypes
 import fcntl
 import os
 import resource
-import select
 import signal
+import struct
 import subprocess
-import time
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyro_mcp.process_watch import Detached, start_time, wait_for_end
+
+__all__ = (
+    "Completed",
+    "Detached",
+    "Process",
+    "Tail",
+    "detach",
+    "run",
+    "spawn",
+    "spawn_detached",
+    "start_time",
+    "wait_for_end",
+)
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
+_PID = struct.Struct("i")
+_GO = b"!"
+# Of two orphans that wait for their word to go on, each would hold the other's pipe open.
+_one_orphan_at_a_time = threading.Lock()
 STOP_GRACE_SECONDS = 2.0
 
 
@@ -172,33 +193,56 @@ def detach(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Iterable[in
     return popen.wait()
 
 
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since the host's boot, or None if there is none.
+def spawn_detached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    pass_fds: Iterable[int],
+    output: int,
+    limits: Mapping[int, int],
+    before_start: Callable[[Detached], None],
+) -> Detached:
+    """Start a process that outlives us, in a session of its own, with `output` as its stdout and stderr.
 
-    Together with the pid it names a process for good: pids are used again. Source: proc_pid_stat(5), field 22.
+    `before_start` is called from another thread when the process is there, but is not yet the program: for writing
+    down that it exists. Where that fails, or we die before it returns, there will be no program. Blocks meanwhile.
+    Raises what `before_start` does, and `FileNotFoundError` or `PermissionError` when the program cannot be started.
     """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The command name stands in brackets and may hold anything; fields are counted from the last bracket.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    with _one_orphan_at_a_time, ThreadPoolExecutor(1) as helper:
+        told, telling = os.pipe()
+        awaited, going = os.pipe()
+        recording = helper.submit(_let_go, told, going, before_start)
+        try:
+            popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
+                list(argv),
+                env=dict(env),
+                cwd="/",
+                pass_fds=tuple(pass_fds),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_Orphan(told, telling, awaited, going, limits),  # noqa: PLW1509  (system calls only)
+            )
+        finally:
+            os.close(telling)
+            os.close(awaited)
+        popen.wait()
+        return recording.result()
 
 
-def wait_for_end(pid: int, timeout_seconds: float) -> bool:
-    """Wait until a process that need not be ours has ended; False if it still runs after the time given."""
+def _let_go(told: int, going: int, before_start: Callable[[Detached], None]) -> Detached:
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        deadline = time.monotonic() + timeout_seconds
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        (pid,) = _PID.unpack(os.read(told, _PID.size))
+        began = start_time(pid)
+        if began is None:
+            raise ProcessLookupError(f"process {pid} ended before it became a program")
+        process = Detached(pid, began)
+        before_start(process)
+        os.write(going, _GO)
+        return process
     finally:
-        os.close(pidfd)
+        os.close(told)
+        os.close(going)
 
 
 class Tail:
@@ -255,3 +299,28 @@ class _ChildSetup:
         # The parent may have died before the call above; then nobody would ever kill us.
         if os.getppid() != self._parent:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Orphan:
+    """Runs in the child between fork and exec: makes the program an orphan that starts when it is told to."""
+
+    def __init__(self, told: int, telling: int, awaited: int, going: int, limits: Mapping[int, int]) -> None:
+        self._others = (told, going)  # the ends that are not ours
+        self._telling = telling
+        self._awaited = awaited
+        self._limits = limits
+
+    def __call__(self) -> None:
+        for fd in self._others:
+            os.close(fd)
+        parent = os.getpid()
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        # A program that asks to die with its parent must not mean this one, which is about to end.
+        wait_for_end(parent, 10)
+        for number, value in self._limits.items():
+            resource.setrlimit(number, (value, value))
+        os.write(self._telling, _PID.pack(os.getpid()))
+        if os.read(self._awaited, len(_GO)) != _GO:
+            os._exit(1)

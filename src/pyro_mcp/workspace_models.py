@@ -347,17 +347,22 @@ class DiffReport:
 
 @dataclass(frozen=True)
 class ExportPath:
-    """Copy a file or folder of a workspace to `output`, which must not exist, or be an empty folder."""
+    """Copy a file or folder of a workspace to `output`, which must not exist, or be an empty folder.
+
+    What is called `.git` stays behind unless `include_git`: git runs programs that a repository's hooks and settings
+    name, and those in it may be the guest's.
+    """
 
     path: str
     output: str
+    include_git: bool = False
 
 
 @dataclass(frozen=True)
 class ExportReport:
     """What was copied to `output`; `bytes` counts the files' contents.
 
-    `skipped` names what is not copied to a host: devices, sockets, links that lead out of the exported folder.
+    `skipped` names what was not copied: links that lead out of the exported folder, and `.git` unless it was asked for.
     """
 
     output: str

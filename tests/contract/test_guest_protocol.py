@@ -11,9 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyro_mcp
-from pyro_mcp.guest import frames
+from pyro_mcp.guest import frames, tool_requests
 from pyro_mcp.guest.frames import FrameDecoder, Message, Output, Tag
-from pyro_mcp.guest.messages import Exec, HostMessage, Ping, Poweroff, Signal, from_json, to_json
+from pyro_mcp.guest.messages import (
+    Attach,
+    Commands,
+    CommandState,
+    CommandStates,
+    End,
+    Exec,
+    HostMessage,
+    Ping,
+    Poweroff,
+    Signal,
+    ToolRequest,
+    from_json,
+    to_json,
+)
 from pyro_mcp.guest.preamble import GENERATION, _decode_hello, packet
 from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support import fake_agent
@@ -59,9 +73,10 @@ def test_the_examples_are_what_the_schema_says(direction: str) -> None:
 @pytest.mark.parametrize("message", _messages("valid", "agent"), ids=json.dumps)
 def test_what_an_agent_may_say_is_understood(message: dict[str, Any]) -> None:
     decoded = _decode(message)
-    assert {name: getattr(decoded, name) for name in message if name != "type"} == {
-        name: value for name, value in message.items() if name != "type"
-    }
+    wanted = {name: value for name, value in message.items() if name != "type"}
+    if isinstance(decoded, CommandStates):
+        wanted["commands"] = tuple(CommandState(**state) for state in wanted["commands"])
+    assert {name: getattr(decoded, name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize("message", _messages("invalid", "agent"), ids=json.dumps)
@@ -81,21 +96,63 @@ def test_the_host_can_say_every_example(message: dict[str, Any]) -> None:
     fields = {name: value for name, value in message.items() if name != "type"}
     if "argv" in fields:
         fields["argv"] = tuple(fields["argv"])
-    kinds: dict[str, type[HostMessage]] = {"exec": Exec, "signal": Signal, "ping": Ping, "poweroff": Poweroff}
-    said = kinds[message["type"]](**fields)
+    if "tool" in fields:
+        tool = dict(fields["tool"])
+        fields["tool"] = _TOOLS[tool.pop("name")](**tool)
+    said = _REQUESTS[message["type"]](**fields)
     assert json.loads(json.dumps(to_json(said))) == message
 
 
+_REQUESTS: dict[str, type[HostMessage]] = {
+    "exec": Exec,
+    "attach": Attach,
+    "commands": Commands,
+    "end": End,
+    "tool": ToolRequest,
+    "signal": Signal,
+    "ping": Ping,
+    "poweroff": Poweroff,
+}
+_TOOLS: dict[str, type[tool_requests.Tool]] = {
+    "list": tool_requests.ListTool,
+    "read": tool_requests.ReadTool,
+    "write": tool_requests.WriteTool,
+    "unpack": tool_requests.UnpackTool,
+    "pack": tool_requests.PackTool,
+    "diff": tool_requests.DiffTool,
+    "patch": tool_requests.PatchTool,
+    "output": tool_requests.OutputTool,
+}
+
 _text = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=10)
+_path = _text.map(lambda path: f"/{path}")
+_id = st.text("abz09-", min_size=1, max_size=64)
+_number = st.integers(0, 2**63 - 1)
+_limit = st.integers(1, 2**63 - 1)
+_tools: st.SearchStrategy[tool_requests.Tool] = st.one_of(
+    st.builds(tool_requests.ListTool, _path, st.booleans(), _limit),
+    st.builds(tool_requests.ReadTool, _path, _number, _limit),
+    st.builds(tool_requests.WriteTool, _path),
+    st.builds(tool_requests.UnpackTool, _path),
+    st.builds(tool_requests.PackTool, _path),
+    st.builds(tool_requests.DiffTool, _number),
+    st.builds(tool_requests.PatchTool),
+    st.builds(tool_requests.OutputTool, _id, _number, _limit, st.none() | _text),
+)
 _requests: st.SearchStrategy[HostMessage] = st.one_of(
     st.builds(
         Exec,
         argv=st.lists(_text, min_size=1, max_size=4).map(tuple),
-        cwd=_text.map(lambda path: f"/{path}"),
+        cwd=_path,
         env=st.dictionaries(_text.filter(lambda name: name and "=" not in name), _text, max_size=3),
         stdin=st.booleans(),
         timeout_ms=st.none() | st.integers(1, 2**64 - 1),
+        keep=st.none() | _id,
     ),
+    st.builds(Attach, _id, _number),
+    st.builds(End, _id),
+    st.just(Commands()),
+    _tools.map(ToolRequest),
     st.builds(Signal, st.integers(1, 2**31 - 1), st.integers(1, 64)),
     st.just(Ping()),
     st.just(Poweroff()),
@@ -108,8 +165,21 @@ def test_whatever_the_host_says_is_in_the_schema(request: HostMessage) -> None:
 
 
 _values: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(-2, 300) | st.text(max_size=4)
+_states = st.fixed_dictionaries(
+    {
+        "id": _id | _values,
+        "pid": st.just(79) | _values,
+        "running": st.booleans() | _values,
+        "exit_code": _values,
+        "signal": st.none() | _values,
+        "timed_out": st.booleans() | _values,
+        "cancelled": st.booleans() | _values,
+        "output_bytes": _number | _values,
+    },
+    optional={"extra": _values},
+)
 _agent_like = st.fixed_dictionaries(
-    {"type": st.sampled_from(["pong", "ok", "started", "exited", "error", "exec", "?"])},
+    {"type": st.sampled_from(["pong", "ok", "started", "exited", "error", "commands", "exec", "?"])},
     optional={
         "pid": _values,
         "exit_code": _values,
@@ -117,6 +187,7 @@ _agent_like = st.fixed_dictionaries(
         "timed_out": _values,
         "code": _values | st.sampled_from(["internal", "bad_cwd"]),
         "message": _values,
+        "commands": st.just([]) | st.lists(_states, max_size=2),
         "extra": _values,
     },
 )

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pyro_mcp.guest.preamble import GENERATION
 from tests.support.wire import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Wire
 
 STDIN, STDOUT, STDERR, MESSAGE = range(4)
@@ -40,7 +41,7 @@ def packet(kind: bytes, nonce: bytes, payload: object, magic: bytes = b"PYRO") -
 
 def reply(nonce: bytes, **changes: object) -> bytes:
     """The agent's answer to a hello, with some fields changed."""
-    return packet(b"R", nonce, {"generation": 1, "agent_version": "0.1.0", "boot_id": BOOT_ID, **changes})
+    return packet(b"R", nonce, {"generation": GENERATION, "agent_version": "0.1.0", "boot_id": BOOT_ID, **changes})
 
 
 async def read_packet(reader: asyncio.StreamReader) -> tuple[bytes, bytes, Any]:

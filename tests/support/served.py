@@ -14,19 +14,30 @@ from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.daemon.streaming import Emit
 from pyro_mcp.models import RunRequest
 from pyro_mcp.workspace.control import RunControl
+from tests.support.fake_workspaces import FakeWorkspaces
 
 Run = Callable[[RunRequest, RunControl, Emit], Awaitable[None]]
 
 
+async def _no_run(_request: RunRequest, _control: RunControl, _emit: Emit) -> None:
+    raise AssertionError("nothing is to be run")
+
+
 @asynccontextmanager
-async def served(settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run) -> AsyncIterator[DaemonClient]:
-    """A server whose runs are `run` instead of a machine; clients must be called from other threads."""
+async def served(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run = _no_run, workspaces: FakeWorkspaces | None = None
+) -> AsyncIterator[DaemonClient]:
+    """A server whose runs are `run` instead of a machine, and whose workspaces are `workspaces` instead of real ones.
+
+    Clients must be called from other threads.
+    """
 
     async def scripted(_host: object, request: RunRequest, control: RunControl, emit: Emit) -> None:
         await run(request, control, emit)
 
     monkeypatch.setattr(app, "run_in_vm", scripted)
     monkeypatch.setattr(app._Handlers, "_host", AsyncMock(return_value=None))
+    monkeypatch.setattr(serve, "Workspaces", lambda *_: FakeWorkspaces() if workspaces is None else workspaces)
     place = DaemonPlace(settings.home)
     place.prepare()
     client = DaemonClient(settings)
@@ -34,9 +45,16 @@ async def served(settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Run) 
         serving = asyncio.create_task(serve._serve(settings, listener))
         try:
             yield client
-            await asyncio.to_thread(client.stop)
-            async with asyncio.timeout(30):
-                await serving
         finally:
-            serving.cancel()
-            await asyncio.wait((serving,))
+            await _end(client, serving)
+
+
+async def _end(client: DaemonClient, serving: "asyncio.Task[None]") -> None:
+    """In order also where the test fails, so that connections are closed."""
+    try:
+        await asyncio.to_thread(client.stop)
+        async with asyncio.timeout(30):
+            await serving
+    finally:
+        serving.cancel()
+        await asyncio.wait((serving,))

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from pyro_mcp.errors import CommandNotStarted, DaemonFailed, GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.events import error_to_json, event_from_json, event_to_json
 from pyro_mcp.models import EnvironmentInfo, Progress, RunAccepted, RunFinished, RunStarted
+from pyro_mcp.workspace_models import ExecInfo, ExecResult, ExecStarted, ExportReport, SyncReport, WorkspaceInfo
 
-_events: st.SearchStrategy[Any] = st.sampled_from(
-    (RunAccepted, RunStarted, RunFinished, Progress, EnvironmentInfo)
-).flatmap(st.from_type)
+_KINDS = (
+    *(RunAccepted, RunStarted, RunFinished, Progress, EnvironmentInfo),
+    *(WorkspaceInfo, ExecStarted, ExecInfo, ExecResult, SyncReport, ExportReport),
+)
+_events: st.SearchStrategy[Any] = st.sampled_from(_KINDS).flatmap(st.from_type)
 
 
 def _over_the_wire(content: dict[str, object]) -> dict[str, Any]:

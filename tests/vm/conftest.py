@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pyro_mcp import Pyro
 from pyro_mcp.errors import PyroError
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, descendants
+from tests.vm.vmms import vmms_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +26,7 @@ def pyro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyroCommand]:
     installed = command("run", "debian:12", "--", "true")
     assert installed.exit_code == 0, installed.stderr
     yield command
+    remove_workspaces(command)
     pid = command.daemon_pid()
     wait_until(lambda: not descendants(pid))
     command.client.stop()
@@ -35,4 +38,14 @@ def lone_pyro(tmp_path: Path) -> Iterator[PyroCommand]:
     command = PyroCommand(tmp_path / "home")
     yield command
     with contextlib.suppress(PyroError):
+        remove_workspaces(command)
         command.client.stop()
+    assert not vmms_of(command.home)
+
+
+def remove_workspaces(command: PyroCommand) -> None:
+    """Take all workspaces away for good: their machines outlive the daemon."""
+    sdk = Pyro(command.client.settings)
+    for info in sdk.list_workspaces():
+        sdk.delete_workspace(info.workspace_id)
+    sdk.prune_workspaces()

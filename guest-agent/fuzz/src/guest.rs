@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use pyro_agent::poller::{Poller, Token};
 use pyro_agent::reap::Exit;
 use pyro_agent::session::Session;
 use pyro_agent::spawn::{Attempt, Spawn, Spawned, StartError};
+use pyro_agent::tool_process::Work;
+use pyro_agent::tools::Place;
 
 use crate::listener::Listener;
 
@@ -35,18 +38,22 @@ struct Processes(Rc<RefCell<Vec<Process>>>);
 
 impl Spawn for Processes {
     fn spawn(&self, exec: &Exec) -> Result<Spawned, StartError> {
-        self.pretend(exec).map_err(|errno| StartError::internal("pretend to start a process", errno))
+        self.pretend(exec.stdin).map_err(|errno| StartError::internal("pretend to start a process", errno))
+    }
+
+    fn spawn_tool(&self, work: &Work<'_>) -> Result<Spawned, StartError> {
+        self.pretend(work.stdin).map_err(|errno| StartError::internal("pretend to start a tool", errno))
     }
 }
 
 impl Processes {
-    fn pretend(&self, exec: &Exec) -> Result<Spawned, Errno> {
+    fn pretend(&self, takes_stdin: bool) -> Result<Spawned, Errno> {
         let pipe = || pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
         let mut processes = self.0.borrow_mut();
         let pid = processes.last().map_or(FIRST_PID, |last| last.pid - 1);
         let (status, child_status) = pipe()?;
         let (child_stdin, stdin) =
-            if exec.stdin { pipe().map(|(read, write)| (Some(read), Some(write)))? } else { (None, None) };
+            if takes_stdin { pipe().map(|(read, write)| (Some(read), Some(write)))? } else { (None, None) };
         let ((stdout, child_stdout), (stderr, child_stderr)) = (pipe()?, pipe()?);
         processes.push(Process {
             pid,
@@ -55,7 +62,7 @@ impl Processes {
             stdout: child_stdout,
             stderr: child_stderr,
         });
-        Ok(Spawned { pid, status, stdin, stdout, stderr, attempt: Attempt::new(exec) })
+        Ok(Spawned { pid, status, stdin, stdout, stderr, attempt: Attempt::new("x", "/") })
     }
 }
 
@@ -69,10 +76,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub fn new() -> Self {
+    /// The outputs of kept commands go to the folder, and stay there for no longer than the guest lives.
+    pub fn new(folder: &Path) -> Self {
         let poller = Rc::new(Poller::new().expect("an epoll instance"));
         let processes = Processes::default();
-        let commands = Commands::new(Rc::clone(&poller), Box::new(processes.clone()));
+        let place = Place::open(folder, None, None, Some(folder)).expect("an open folder");
+        let commands = Commands::new(Rc::clone(&poller), Box::new(processes.clone()), Some(place));
         Self {
             poller,
             processes,
@@ -102,6 +111,10 @@ impl Guest {
             self.turn();
         }
         self.session.close(&mut self.commands, &mut self.outgoing);
+        self.commands.pump();
+        for state in self.commands.kept.states() {
+            self.commands.kept.discard(&state.id);
+        }
     }
 
     fn receive(&mut self, bytes: &[u8]) {
@@ -154,9 +167,10 @@ impl Guest {
             match token {
                 Token::Command(number, end) => self.commands.ready(number, end),
                 Token::Leftover(number) => self.commands.leftover_ready(number),
-                Token::Channel | Token::Children => {}
+                Token::Channel | Token::Children | Token::Listener => {}
             }
         }
+        self.commands.pump();
         while self.session.fill(&mut self.outgoing, &mut self.commands) {
             self.listen();
         }

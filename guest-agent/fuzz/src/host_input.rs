@@ -6,18 +6,32 @@
 mod guest;
 mod listener;
 
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
 use guest::Guest;
 use libfuzzer_sys::fuzz_target;
 use pyro_agent::frame::{Decoder, Part, MAX_LEN};
 use pyro_agent::message::HostMessage;
 use pyro_agent::preamble::Scanner;
+use pyro_agent::tools::patch::{apply, parse};
+use pyro_agent::tools::{unpack, Place};
+
+/// Where the outputs of kept commands go.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::temp_dir().join(format!("pyro-agent-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder of its own");
+    folder
+});
 
 fuzz_target!(|input: &[u8]| {
     if let Some((choice, rest)) = input.split_first() {
-        match choice % 4 {
+        match choice % 8 {
             0 => frames(rest),
             1 => preamble(rest),
-            _ => Guest::new().live(rest),
+            2 => patch(rest),
+            3 => archive(rest),
+            _ => Guest::new(&FOLDER).live(rest),
         }
     }
 });
@@ -52,6 +66,28 @@ fn decode(input: &[u8], step: usize) -> (Vec<u8>, Vec<u8>, bool) {
         assert!(chunk.is_empty());
     }
     (data, messages, true)
+}
+
+/// A file, a NUL, and a patch for it: whatever they are, the patch applies or is refused.
+fn patch(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
+    let (file, patch) = (&input[..end], input.get(end + 1..).unwrap_or_default());
+    let patch = parse::normalized(patch);
+    for file_patch in parse::parse(&patch).iter().flatten() {
+        // Either outcome is fine; that there is one is the point.
+        let _ = apply::apply(file, file_patch.hunks());
+    }
+}
+
+/// An archive is unpacked or refused, and leaves nothing outside of its folder.
+fn archive(input: &[u8]) {
+    let root = FOLDER.join("archive");
+    let folder = root.join("inside");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let place = Place::open(&folder, None, None, None).expect("an open folder");
+    let _ = unpack::run(&place, "/workspace", &mut &*input, &mut std::io::sink());
+    assert_eq!(std::fs::read_dir(&root).expect("the folder").count(), 1);
+    std::fs::remove_dir_all(&root).expect("nothing that cannot be removed");
 }
 
 /// The scanner comes to an end, and keeps less than it was given.

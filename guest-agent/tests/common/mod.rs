@@ -4,14 +4,16 @@
 
 use std::future::poll_fn;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use nix::errno::Errno;
 use nix::libc;
-use pyro_agent::message::{AgentMessage, Exec, HostMessage};
-use pyro_agent::preamble::{encode, Empty, Hello, Kind, Nonce, Reply, NONCE_LEN};
+use pyro_agent::message::{AgentMessage, CommandState, Exec, HostMessage};
+use pyro_agent::preamble::{encode, Empty, Hello, Kind, Nonce, Reply, GENERATION, NONCE_LEN};
+use pyro_agent::tools::request::Tool;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -38,14 +40,34 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent and returns it with the host's end of its channel.
     pub fn start() -> (Self, UnixStream) {
+        Self::start_with(&[])
+    }
+
+    /// The same with arguments after `serve`.
+    pub fn start_with(arguments: &[&str]) -> (Self, UnixStream) {
         let (host, agent) = std::os::unix::net::UnixStream::pair().unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_pyro-agent"))
             .arg("serve")
+            .args(arguments)
             .stdin(Stdio::from(OwnedFd::from(agent)))
             .spawn()
             .unwrap();
         host.set_nonblocking(true).unwrap();
         (Self { process }, UnixStream::from_std(host).unwrap())
+    }
+
+    /// Starts an agent that serves one host after the other on a socket.
+    pub async fn listen(path: &Path, arguments: &[&str]) -> Self {
+        let process = Command::new(env!("CARGO_BIN_EXE_pyro-agent"))
+            .args(["serve", "--listen", path.to_str().unwrap()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+        Self { process }
     }
 
     pub fn pid(&self) -> i32 {
@@ -83,7 +105,7 @@ pub async fn find_packet(channel: &mut UnixStream, kind: Kind, nonce: &Nonce) ->
 
 /// Opens a session on the channel, up to where the multiplexer begins.
 pub async fn greet(channel: &mut UnixStream, nonce: &Nonce) -> Reply {
-    channel.write_all(&hello(nonce, 1)).await.unwrap();
+    channel.write_all(&hello(nonce, GENERATION)).await.unwrap();
     let reply = find_packet(channel, Kind::Reply, nonce).await;
     channel.write_all(&start(nonce)).await.unwrap();
     assert_eq!(find_packet(channel, Kind::Started, nonce).await, b"{}");
@@ -127,6 +149,40 @@ impl Host {
         let mut outcome = self.request(&HostMessage::Signal { pid, signal }).await.outcome().await;
         assert_eq!(outcome.messages.len(), 1);
         outcome.messages.remove(0)
+    }
+
+    /// Sends a request that has one answer and returns that.
+    pub async fn ask(&self, message: &HostMessage) -> AgentMessage {
+        let mut outcome = self.request(message).await.outcome().await;
+        assert_eq!(outcome.messages.len(), 1, "{outcome:?}");
+        outcome.messages.remove(0)
+    }
+
+    /// Follows a kept command to its end.
+    pub async fn attach(&self, id: &str, offset: u64) -> Outcome {
+        self.request(&HostMessage::Attach { id: id.to_owned(), offset }).await.outcome().await
+    }
+
+    /// What is known about a kept command.
+    pub async fn state(&self, id: &str) -> Option<CommandState> {
+        match self.ask(&HostMessage::Commands {}).await {
+            AgentMessage::Commands { commands } => commands.into_iter().find(|command| command.id == id),
+            other => panic!("{other:?} instead of commands"),
+        }
+    }
+
+    /// Runs a tool and returns what it wrote, or what it complained.
+    pub async fn tool(&self, tool: Tool, stdin: Option<&[u8]>) -> Result<Vec<u8>, serde_json::Value> {
+        let mut exchange = self.request(&HostMessage::Tool { tool }).await;
+        if let Some(stdin) = stdin {
+            exchange.send(&[frame(0, stdin), frame(0, b"")].concat()).await;
+        }
+        let outcome = exchange.outcome().await;
+        if *outcome.last() == exited(0) {
+            return Ok(outcome.stdout);
+        }
+        assert_eq!(*outcome.last(), exited(1), "{outcome:?}");
+        Err(serde_json::from_slice(&outcome.stderr).unwrap())
     }
 
     /// Asks for a sign of life on a stream of its own.
@@ -180,11 +236,49 @@ pub fn command(argv: &[&str]) -> Exec {
         cwd: "/".into(),
         stdin: false,
         timeout_ms: None,
+        keep: None,
     }
 }
 
 pub fn frame(tag: u8, payload: &[u8]) -> Vec<u8> {
     [&[tag], &(payload.len() as u32).to_be_bytes()[..], payload].concat()
+}
+
+/// The folders of a guest with a workspace; they are removed with the value.
+pub struct Folders {
+    pub path: PathBuf,
+}
+
+impl Folders {
+    pub fn new(name: &str) -> Self {
+        let path = scratch(name);
+        for folder in ["workspace", "state"] {
+            std::fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        Self { path }
+    }
+
+    /// The arguments that make an agent use them.
+    pub fn arguments(&self) -> Vec<String> {
+        let path = |name: &str| self.path.join(name).to_str().unwrap().to_owned();
+        vec!["--workspace".into(), path("workspace"), "--state".into(), path("state")]
+    }
+
+    pub fn start(&self) -> (Agent, UnixStream) {
+        let arguments = self.arguments();
+        Agent::start_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A shell command that is kept.
+pub fn kept(id: &str, script: &str) -> HostMessage {
+    HostMessage::Exec(Exec { keep: Some(id.to_owned()), ..command(&["sh", "-c", script]) })
 }
 
 /// Everything that a command said.

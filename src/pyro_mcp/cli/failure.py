@@ -2,9 +2,7 @@
 
 import contextlib
 import errno
-import json
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,15 +54,22 @@ def _unexpected(error: Exception) -> PyroError:
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS and error.filename is None:
         silence(sys.stdout)
         return HostUnfit("cannot_write", f"cannot write the output: {error.strerror}")
+    import traceback  # late, as below: most commands do not fail, and are to start quickly
+
     tell("".join(traceback.format_exception(error)))
     return InternalError("internal", "this is a fault of pyro's own")
 
 
 def _tell(error: PyroError, as_json: bool) -> int:
     if as_json:
+        import json
+
         content = {"code": error.code, "message": error.message, "hint": error.hint}
         tell(json.dumps({"error": content}) + "\n")
     else:
-        hint = f"  hint: {error.hint}\n" if error.hint else ""
-        tell(f"pyro: error: {error.message} [{error.code}]\n{hint}")
+        first, *more = error.message.rstrip().splitlines() or [""]
+        lines = [f"pyro: error: {first} [{error.code}]", *(line if line[:1] == " " else f"  {line}" for line in more)]
+        if error.hint:
+            lines.append(f"  hint: {error.hint}")
+        tell("\n".join((*lines, "")))
     return error.exit_code

@@ -17,17 +17,29 @@ if TYPE_CHECKING:
 # In the order of the help text: what it is called, and what it does.
 COMMANDS = {
     "env": "environments: what can run in a VM, and what is installed",
+    "mcp": "the MCP server for chat hosts: Claude Code, Codex, OpenCode",
     "run": "run one command in a throwaway VM",
+    "workspace": "persistent workspaces: create, use, compare, export, delete",
     "doctor": "prove that this host can run guests, or say what mends it",
     "completion": "print the completion script for a shell",
 }
 
 _EPILOG = """\
-From zero to a command in a VM of its own:
+From zero to a command in a VM of its own, and to a chat host that works in one:
   pyro doctor                          can this host run guests?
   pyro env list                        what they can be made of
   pyro env pull debian:12              install one (run does it by itself, too)
   pyro run debian:12 -- git --version
+  pyro mcp serve                       what a chat host starts; connect yours with one of
+      claude mcp add pyro -- pyro mcp serve
+      codex mcp add pyro -- pyro mcp serve
+
+A workspace from the terminal, beside the chat or without one:
+  pyro workspace create debian:12 --seed-path . --name demo
+  pyro workspace exec demo -- git status
+  pyro workspace diff demo
+  pyro workspace export demo . --output ./demo-out
+  pyro workspace delete demo
 """
 
 
@@ -69,7 +81,7 @@ def _parse(words: list[str]) -> "argparse.Namespace":
         raise InvalidRequest(
             "no_command",
             f"there is no command to run: {unknown[0]!r} does not stand behind `--`",
-            "put the command behind `--`: pyro run ENV -- ls -la",
+            f"put the command behind `--`: {arguments.example}",
         )
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

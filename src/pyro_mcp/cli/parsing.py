@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 from pyro_mcp.errors import InvalidRequest
@@ -29,6 +30,55 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InvalidRequest("bad_usage", message, f"see `{self.prog} -h`")
+
+
+class LateParser(HelpfulParser):
+    """The parser of a sub-command whose module (`configure`, `execute`, `EPILOG`) is imported when it is wanted.
+
+    What is parsed has the module's name as `module`.
+    """
+
+    def __init__(self, *, module: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._module = module
+        self._loaded = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in `argparse`, which calls this for a sub-command that was typed."""
+        self.load()
+        return super().parse_known_args(args, namespace)
+
+    def load(self) -> None:
+        """Have the flags of the module."""
+        if not self._loaded:
+            self._loaded = True
+            module = import_module(self._module)
+            self.epilog = module.EPILOG
+            self.set_defaults(module=self._module)
+            module.configure(self)
+
+
+def add_commands(parser: argparse.ArgumentParser, package: str, summaries: dict[str, str], dest: str) -> None:
+    """Sub-commands, each in a module of the package with its name; `summaries` says what they do."""
+    actions = parser.add_subparsers(dest=dest, metavar="ACTION", required=True, parser_class=LateParser)
+    for name, summary in summaries.items():
+        description = f"{summary[0].upper()}{summary[1:]}."
+        actions.add_parser(name, help=summary, description=description, module=f"{package}.{name}")
+
+
+def load_all(parser: argparse.ArgumentParser) -> None:
+    """Have the flags of all sub-commands below a parser."""
+    if isinstance(parser, LateParser):
+        parser.load()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                load_all(child)
+
+
+def add_workspace(parser: argparse.ArgumentParser) -> None:
+    """The positional argument that names a workspace."""
+    parser.add_argument("workspace", metavar="W", help="a workspace's id, a unique prefix of it, or its name")
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,24 @@
 """Progress of long work, on stderr: a line a step, or a bar where a person watches."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 from pyro_mcp.cli.streams import tell
 from pyro_mcp.models import Progress
 
+NOTICE = "notice"  # a phase that is no step of the work, but something to know about it
 _BAR_CELLS = 24
+
+
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Callable[[Progress], None]]:
+    """Show what is told to the function that this yields for as long as the block lasts."""
+    printer = ProgressPrinter()
+    try:
+        yield printer.show
+    finally:
+        printer.clear()
 
 
 class ProgressPrinter:
@@ -21,7 +34,10 @@ class ProgressPrinter:
 
     def show(self, progress: Progress) -> None:
         """Tell of one step."""
-        if self._on_terminal:
+        if progress.phase == NOTICE:
+            self.clear()
+            tell(f"[{progress.operation}] {progress.detail}\n")
+        elif self._on_terminal:
             self._draw(progress)
         else:
             self._print(progress)
@@ -33,7 +49,9 @@ class ProgressPrinter:
             self._last = ""
 
     def _print(self, progress: Progress) -> None:
-        line = f"[{progress.operation}] phase={progress.phase} environment={progress.environment}"
+        line = f"[{progress.operation}] phase={progress.phase}"
+        if progress.environment:
+            line += f" environment={progress.environment}"
         if progress.detail and progress.done is None:
             line += f" detail={progress.detail!r}"
         if line != self._last:
@@ -41,7 +59,7 @@ class ProgressPrinter:
             tell(f"{line}\n")
 
     def _draw(self, progress: Progress) -> None:
-        parts = [f"{progress.operation} {progress.environment}", progress.phase]
+        parts = [f"{progress.operation} {progress.environment}".rstrip(), progress.phase]
         if progress.done is not None and progress.total:
             share = min(1.0, progress.done / progress.total)
             filled = round(share * _BAR_CELLS)

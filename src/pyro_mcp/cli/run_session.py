@@ -1,4 +1,4 @@
-"""A run as seen from a terminal: output to our own stdout and stderr, our input and signals to the command."""
+"""A guest's command as seen from a terminal: its output to our own stdout and stderr, our input and signals to it."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 from pyro_mcp.cli.progress import ProgressPrinter
 from pyro_mcp.cli.signals import told_of
@@ -14,18 +15,25 @@ from pyro_mcp.cli.streams import silence
 from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.models import Progress, RunFinished, RunStarted
-from pyro_mcp.sdk import RunStream
+from pyro_mcp.sdk.streams import CommandStream
+from pyro_mcp.workspace_models import ExecInfo, ExecStarted
+
+End = TypeVar("End", bound=RunFinished | ExecInfo)
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM)
 _ABANDON_AFTER = 3  # interrupts: a command that ignores two of them is given up
 _INPUT_BYTES = 64 * 1024
 
 
-class RunSession:
-    """Follows one run to its end. With `keep_output` the output is kept for `result` instead of being passed on."""
+class RunSession(Generic[End]):
+    """Follows one command to its end, which an event of the type `end` tells of.
 
-    def __init__(self, run: RunStream, *, keep_output: bool) -> None:
+    With `keep_output` the output is kept for `result` instead of being passed on.
+    """
+
+    def __init__(self, run: CommandStream, end: type[End], *, keep_output: bool) -> None:
         self._run = run
+        self._end = end
         self._kept: dict[str, bytearray] | None = (
             {"stdout": bytearray(), "stderr": bytearray()} if keep_output else None
         )
@@ -34,8 +42,8 @@ class RunSession:
         self._interrupts = 0
         self._given_up: int | None = None
 
-    def follow(self) -> RunFinished:
-        """Pass everything on until the run ends. Raises `PyroError`, and `Interrupted` when the user gives up."""
+    def follow(self) -> End:
+        """Pass everything on until the command ends. Raises `PyroError`, and `Interrupted` when the user gives up."""
         with told_of(_FORWARDED, self._on_signal), self._run:
             try:
                 return self._follow()
@@ -47,20 +55,20 @@ class RunSession:
             finally:
                 self._printer.clear()
 
-    def _follow(self) -> RunFinished:
+    def _follow(self) -> End:
         for event in self._run:
             if isinstance(event, OutputChunk):
                 self._take_output(event)
             elif isinstance(event, Progress):
                 self._printer.show(event)
-            elif isinstance(event, RunStarted):
+            elif isinstance(event, RunStarted | ExecStarted):
                 self._begin_input()
-            elif isinstance(event, RunFinished):
+            elif isinstance(event, self._end):
                 return event
-        raise AssertionError("a run's events end with its end or an error")
+        raise AssertionError("a command's events end with its end or an error")
 
-    def result(self, finished: RunFinished) -> dict[str, object]:
-        """The whole run for `--json`; bytes that are not UTF-8 are shown as replacement characters."""
+    def result(self, finished: End) -> dict[str, object]:
+        """All of it for `--json`; bytes that are not UTF-8 are shown as replacement characters."""
         kept = self._kept or {}
         output = {name: data.decode(errors="replace") for name, data in kept.items()}
         return {**vars(finished), **output}
@@ -89,7 +97,7 @@ class RunSession:
         threading.Thread(target=self._send_input, daemon=True).start()
 
     def _send_input(self) -> None:
-        # The command may end before it has read its input; that is no error of the run.
+        # The command may end before it has read its input; that is no error.
         with contextlib.suppress(PyroError, OSError):
             self._run.send_input(_read_all(sys.stdin))
 

@@ -9,11 +9,21 @@ IDLE_SECONDS = 600.0
 
 
 class Activity:
-    """Counts requests under way and calls `on_idle` when there was none for `idle_seconds`."""
+    """Counts requests under way and calls `on_idle` when there was none for `idle_seconds`.
 
-    def __init__(self, on_idle: Callable[[], None], idle_seconds: float = IDLE_SECONDS) -> None:
+    `is_wanted` is asked then: a daemon whose machines run stays, however long nobody asks for anything, to be at hand
+    when one of them ends or its time is up.
+    """
+
+    def __init__(
+        self,
+        on_idle: Callable[[], None],
+        idle_seconds: float = IDLE_SECONDS,
+        is_wanted: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._on_idle = on_idle
         self._idle_seconds = idle_seconds
+        self._is_wanted = is_wanted
         self._timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
         self.active = 0
@@ -46,4 +56,10 @@ class Activity:
         return self.active <= 1
 
     def _rest(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._on_idle)
+        self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._rested)
+
+    def _rested(self) -> None:
+        if self._is_wanted():
+            self._rest()
+        else:
+            self._on_idle()

@@ -9,18 +9,18 @@ GET  /v1/environments/{name}            one of them, with its packages
 POST /v1/environments/{name}/pull       {"source": null}; streams progress
 POST /v1/environments/prune             {"dry_run": false}
 POST /v1/shutdown                       end the daemon if it has nothing to do
+
+What is below /v1/workspaces is in `workspace_routes` and `exec_routes`.
 """
 
 import asyncio
-import contextlib
-import json
 import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,21 +28,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pyro_mcp import models
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
+from pyro_mcp.daemon.exchange import answer, decoded, error_response, pass_signal, pass_stdin
+from pyro_mcp.daemon.exec_routes import ExecRoutes
 from pyro_mcp.daemon.streaming import Emit, EventStream
-from pyro_mcp.errors import Conflict, GuestFailed, InvalidRequest, NotFound, PyroError
+from pyro_mcp.daemon.workspace_routes import WorkspaceRoutes
+from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images import prune, store
 from pyro_mcp.images.store import Store
-from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest, SignalRequest
-from pyro_mcp.runtime.bundle import find_bundle
+from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest
 from pyro_mcp.version import __version__
 from pyro_mcp.workspace import environments
 from pyro_mcp.workspace.control import RunControl
-from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
+from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.host import Host, default_boot_slots, verified_host
 from pyro_mcp.workspace.throwaway import run_in_vm
 
-_MAX_BODY = 4 << 20  # bytes of a JSON request
 _LAST_REQUESTS_SECONDS = 0.5  # that requests get to end before a daemon that is told to end says that it is busy
-_STDIN_PART = 1 << 20  # bytes of input in one frame to the guest
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Daemon:
     images: Store
     boot_slots: asyncio.Semaphore = field(default_factory=default_boot_slots)
     runs: dict[str, RunControl] = field(default_factory=dict)
+    workspaces: Workspaces = field(kw_only=True)
 
 
 def create_app(daemon: Daemon) -> ASGIApp:
@@ -72,8 +74,10 @@ def create_app(daemon: Daemon) -> ASGIApp:
             Route("/v1/environments/{name:path}", handlers.inspect_environment),
             Route("/v1/environments/{name:path}/pull", handlers.pull, methods=["POST"]),
             Route("/v1/shutdown", handlers.shutdown, methods=["POST"]),
+            *ExecRoutes(daemon.workspaces).routes(),
+            *WorkspaceRoutes(daemon.workspaces).routes(),
         ],
-        exception_handlers={PyroError: _error_response},
+        exception_handlers={PyroError: error_response},
     )
     return _counted(app, daemon.activity)
 
@@ -86,10 +90,10 @@ class _Handlers:
         daemon = self.daemon
         # The request that asks is under way itself.
         active = daemon.activity.active - 1
-        return _json(DaemonHello(__version__, daemon.settings.describe(), os.getpid(), active))
+        return answer(DaemonHello(__version__, daemon.settings.describe(), os.getpid(), active))
 
     async def run(self, request: Request) -> EventStream:
-        wanted = models.decode(RunRequest, await _body(request))
+        wanted = await decoded(RunRequest, request)
 
         async def produce(emit: Emit) -> None:
             run_id = secrets.token_hex(8)
@@ -107,32 +111,20 @@ class _Handlers:
         control = self._control(request)
         if not control.takes_input:
             raise InvalidRequest("no_input", "the run was started without input", "start it with stdin set")
-        # Where the guest goes away under the input, the run's own events tell why.
-        with contextlib.suppress(ClientDisconnect, GuestFailed):
-            async for data in request.stream():
-                for start in range(0, len(data), _STDIN_PART):
-                    await control.write_stdin(data[start : start + _STDIN_PART])
-        with contextlib.suppress(GuestFailed):
-            await control.close_stdin()
-        return JSONResponse({})
+        return await pass_stdin(request, control)
 
     async def signal(self, request: Request) -> Response:
-        control = self._control(request)
-        wanted = models.decode(SignalRequest, await _body(request))
-        if not 1 <= wanted.signal <= 64:
-            raise InvalidRequest("bad_signal", f"{wanted.signal} is no signal number", "use one from 1 to 64")
-        await control.signal(wanted.signal)
-        return JSONResponse({})
+        return await pass_signal(request, self._control(request).signal)
 
     async def list_environments(self, _request: Request) -> Response:
         listed = store.list_environments(self.daemon.images)
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        return _json(store.inspect(self.daemon.images, request.path_params["name"]))
+        return answer(store.inspect(self.daemon.images, request.path_params["name"]))
 
     async def pull(self, request: Request) -> EventStream:
-        wanted = models.decode(PullRequest, await _body(request))
+        wanted = await decoded(PullRequest, request)
         name = request.path_params["name"]
 
         async def produce(emit: Emit) -> None:
@@ -141,8 +133,8 @@ class _Handlers:
         return EventStream(produce)
 
     async def prune(self, request: Request) -> Response:
-        wanted = models.decode(PruneRequest, await _body(request))
-        return _json(await prune.prune(self.daemon.images, dry_run=wanted.dry_run))
+        wanted = await decoded(PruneRequest, request)
+        return answer(await prune.prune(self.daemon.images, dry_run=wanted.dry_run))
 
     async def shutdown(self, _request: Request) -> Response:
         if not await self.daemon.activity.alone(_LAST_REQUESTS_SECONDS):
@@ -152,11 +144,7 @@ class _Handlers:
 
     async def _host(self) -> Host:
         daemon = self.daemon
-        bundle = find_bundle(daemon.settings)
-        # Hashes the whole bundle where it has changed since the last time.
-        await asyncio.to_thread(bundle.verify)
-        driver = choose_driver(daemon.settings, confined=daemon.confined)
-        return Host(daemon.images, bundle, driver, daemon.boot_slots)
+        return await verified_host(daemon.settings, daemon.images, daemon.boot_slots, confined=daemon.confined)
 
     def _control(self, request: Request) -> RunControl:
         control = self.daemon.runs.get(request.path_params["id"])
@@ -173,36 +161,3 @@ def _counted(app: ASGIApp, activity: Activity) -> ASGIApp:
             await app(scope, receive, send)
 
     return counted
-
-
-def _json(value: object) -> Response:
-    return JSONResponse(models.encode(value))
-
-
-async def _body(request: Request) -> object:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise InvalidRequest("bad_request", f"the request is larger than {_MAX_BODY} bytes")
-    try:
-        return json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise InvalidRequest("bad_request", "the request is not JSON") from None
-
-
-async def _error_response(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, PyroError)  # noqa: S101  (the handler is registered for nothing else)
-    # Closed, because the client may still be sending a body that nobody wants any more.
-    headers = {"connection": "close"}
-    return JSONResponse(models.encode(error.to_wire()), status_code=_status(error), headers=headers)
-
-
-def _status(error: PyroError) -> int:
-    match error:
-        case NotFound():
-            return 404
-        case Conflict():
-            return 409
-        case _:
-            return 400 if error.exit_code == 1 else 500

@@ -5,18 +5,20 @@ Standard library only, and little of it: the command line's start-up stands on t
 
 import contextlib
 import fcntl
-import http.client
 import json
 import os
-import socket
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from pyro_mcp import models
+from pyro_mcp.daemon.gone import DaemonGone
+from pyro_mcp.daemon.http import Answer, BadAnswer, Connection
 from pyro_mcp.daemon.place import DaemonPlace
+from pyro_mcp.daemon.pool import Pool
 from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, WireError, from_wire
 from pyro_mcp.events import Event, OutputChunk, event_from_json
 from pyro_mcp.guest.frames import FrameDecoder, Message, Output, Tag
@@ -25,8 +27,8 @@ from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
     from pyro_mcp.config import Settings
+    from pyro_mcp.daemon.abort import Abort
 
-T = TypeVar("T")
 _START_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 # What the daemon needs of the user's environment; the rest is not its business.
@@ -36,56 +38,72 @@ _DAEMON_ENVIRONMENT = (
     *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE"),
 )
-_READ_BYTES = 256 * 1024
 _CONNECT_TRIES = 5
 
 
 @dataclass(frozen=True)
 class DaemonClient:
-    """Asks the daemon of these settings, and starts it where there is none."""
+    """Asks the daemon of these settings, and starts it where there is none. May be shared by threads."""
 
     settings: "Settings"
+    pool: Pool = field(default_factory=Pool, compare=False, repr=False)
+    abort: "Abort | None" = field(default=None, compare=False, repr=False)
+
+    def abortable(self, abort: "Abort") -> "DaemonClient":
+        """The same client for one call that may be given up."""
+        return replace(self, abort=abort)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request with a JSON answer. Raises the `PyroError` that the daemon answers with."""
-        with contextlib.closing(self._connection()) as connection:
+        with self._connection() as connection:
             return _ask(connection, method, path, body)
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""
-        connection = self._connection()
-        try:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._connection())
             with _broken_connections():
-                response = _send(connection, "POST", path, body)
-            _raise_for_status(response)
-        except BaseException:
-            connection.close()
-            raise
-        return EventReader(connection, response)
+                answer = connection.request("POST", path, json.dumps(body).encode())
+            _raise_for_status(answer)
+            return EventReader(connection, answer, stack.pop_all().close)
 
     def upload(self, path: str, parts: Iterable[bytes]) -> None:
         """Send a body part by part, as the parts come."""
-        with contextlib.closing(self._connection()) as connection, _broken_connections():
-            headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
-            with _answered_early():
-                connection.request("POST", path, body=iter(parts), headers=headers, encode_chunked=True)
-            response = connection.getresponse()
-            _raise_for_status(response)
-            response.read()
+        with self._connection() as connection, _broken_connections():
+            answer = connection.upload(path, parts)
+            _raise_for_status(answer)
+            answer.read()
+
+    def close(self) -> None:
+        """Close the connections that rest between requests; the next request opens a new one."""
+        self.pool.close()
 
     def stop(self, wait_seconds: float = _START_SECONDS) -> bool:
         """End the daemon if one runs and has nothing to do; True if there was one. Raises `Conflict` if it is busy."""
         place = DaemonPlace(self.settings.home)
         try:
-            connection = _over(place.connect())
+            connection = Connection(place.connect())
         except OSError:
             return False
         with contextlib.closing(connection):
             _end(place, connection, wait_seconds)
         return True
 
-    def _connection(self) -> http.client.HTTPConnection:
-        """A connection to a daemon of our version and settings that has answered on it once."""
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection to a daemon of our version and settings, for one request."""
+        connection = self.pool.take() or self._greeted()
+        try:
+            if self.abort is not None:
+                self.abort.add(connection)
+            yield connection
+        finally:
+            if self.abort is not None:
+                self.abort.remove(connection)
+            self.pool.give(connection)
+
+    def _greeted(self) -> Connection:
+        """A new connection to a daemon of our version and settings that has answered on it once."""
         place = DaemonPlace(self.settings.home)
         place.prepare()
         for _ in range(_CONNECT_TRIES):
@@ -93,7 +111,7 @@ class DaemonClient:
                 connection = stack.enter_context(contextlib.closing(_connect_or_start(place, self.settings)))
                 try:
                     hello = _greet(connection)
-                except _Gone:
+                except DaemonGone:
                     continue  # it was ending as we came; the next one is ours to start
                 except TimeoutError:
                     break
@@ -109,7 +127,7 @@ class DaemonClient:
             "daemon_failed", "pyro's daemon does not stay up, or does not answer", f"see {place.log_path}"
         )
 
-    def _replace(self, place: DaemonPlace, connection: http.client.HTTPConnection, version: str) -> None:
+    def _replace(self, place: DaemonPlace, connection: Connection, version: str) -> None:
         """Have a daemon of another version or settings end, so that ours can start."""
         try:
             _end(place, connection, _START_SECONDS)
@@ -124,10 +142,12 @@ class DaemonClient:
 class EventReader:
     """The events of one request, to be iterated over once. Closing it before the end cancels the request."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+    def __init__(self, connection: Connection, answer: Answer, release: Callable[[], None]) -> None:
         self._connection = connection
-        self._response = response
-        self._socket = connection.sock
+        self._answer = answer
+        self._release = release
+        self._lock = threading.Lock()
+        self._left = False  # then the connection may be another request's already
 
     def __iter__(self) -> Iterator[Event | OutputChunk]:
         """Events up to the end of the stream, which only the daemon's own last word may bring about."""
@@ -139,19 +159,23 @@ class EventReader:
                 else:
                     yield event_from_json(item.content)
         if decoder.inside_frame:
-            raise _Gone()
+            raise DaemonGone
 
     def cancel(self) -> None:
         """From another thread: make whoever iterates see a broken connection, and the daemon a client that left."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            if not self._left:
+                self._connection.shut_down()
 
     def close(self) -> None:
-        self._connection.close()
+        """Leave. Not while another thread iterates."""
+        with self._lock:
+            self._left = True
+        self._release()
 
     def _read(self) -> bytes:
         with _broken_connections():
-            return self._response.read1(_READ_BYTES)
+            return self._answer.read_some()
 
 
 def _decoded(decoder: FrameDecoder, data: bytes) -> list[Output | Message]:
@@ -161,12 +185,12 @@ def _decoded(decoder: FrameDecoder, data: bytes) -> list[Output | Message]:
         raise DaemonFailed("daemon_protocol", "the daemon sent a stream that makes no sense") from error
 
 
-def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.HTTPConnection:
+def _connect_or_start(place: DaemonPlace, settings: "Settings") -> Connection:
     """A connection to the daemon that runs, or to one that we start now; never two daemons for one place."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError, ConnectionError):
-            return _over(place.connect())
+            return Connection(place.connect())
         lock = _try_lock(place)
         if lock is None:
             # Another client is starting it, or an old one is ending: neither can be waited for but by looking again.
@@ -176,7 +200,7 @@ def _connect_or_start(place: DaemonPlace, settings: "Settings") -> http.client.H
             with place.listen() as listener:
                 _launch(place, settings, listener.fileno(), lock)
                 # While we hold the listener too: connecting cannot fail, whatever becomes of the daemon.
-                return _over(place.connect())
+                return Connection(place.connect())
         finally:
             os.close(lock)
     raise DaemonFailed("daemon_hung", "a daemon holds its lock but does not answer", f"see {place.log_path}")
@@ -193,13 +217,13 @@ def _try_lock(place: DaemonPlace) -> int | None:
     return fd
 
 
-def _end(place: DaemonPlace, connection: http.client.HTTPConnection, wait_seconds: float) -> None:
+def _end(place: DaemonPlace, connection: Connection, wait_seconds: float) -> None:
     """Have the daemon on this connection end, and wait until it has or another stands in its place.
 
     Raises `Conflict` if it is busy.
     """
     its_socket = place.socket_identity()
-    with contextlib.suppress(_Gone):
+    with contextlib.suppress(DaemonGone):
         _ask(connection, "POST", "/v1/shutdown", None)
     deadline = time.monotonic() + wait_seconds
     while place.socket_identity() in (its_socket, None):
@@ -227,52 +251,31 @@ def _launch(place: DaemonPlace, settings: "Settings", listener_fd: int, lock_fd:
         raise DaemonFailed("daemon_failed", f"pyro's daemon did not start (exit code {code})", f"see {place.log_path}")
 
 
-def _over(connected: socket.socket) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("pyro")
-    connection.sock = connected
-    return connection
-
-
-def _greet(connection: http.client.HTTPConnection) -> Any:
+def _greet(connection: Connection) -> Any:
     """Ask who answers; a daemon that hangs is given up (`TimeoutError`) instead of waited for."""
-    connection.sock.settimeout(_START_SECONDS)
+    connection.limit(_START_SECONDS)
     hello = _ask(connection, "GET", "/v1/hello", None)
-    connection.sock.settimeout(None)
+    connection.limit(None)
     return hello
 
 
-def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> Any:
+def _ask(connection: Connection, method: str, path: str, body: object) -> Any:
     with _broken_connections():
-        response = _send(connection, method, path, body)
-        _raise_for_status(response)
-        return json.loads(response.read())
+        answer = connection.request(method, path, None if body is None else json.dumps(body).encode())
+        _raise_for_status(answer)
+        return json.loads(answer.read())
 
 
-def _send(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> http.client.HTTPResponse:
-    data = None if body is None else json.dumps(body).encode()
-    with _answered_early():
-        connection.request(method, path, body=data, headers={"Content-Type": "application/json"})
-    return connection.getresponse()
-
-
-def _raise_for_status(response: http.client.HTTPResponse) -> None:
-    if response.status == 200:
+def _raise_for_status(answer: Answer) -> None:
+    if answer.status == 200:
         return
     with _broken_connections():
-        text = response.read()
+        text = answer.read()
     try:
         wire = models.decode(WireError, json.loads(text))
     except (ValueError, InvalidRequest):
-        raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {response.status}") from None
+        raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {answer.status}") from None
     raise from_wire(wire)
-
-
-def _answered_early() -> contextlib.suppress:
-    """Around sending: a daemon that refuses a request closes the connection without reading the rest of its body.
-
-    Its answer, which says why, can still be read; without one, reading it will tell that the daemon is gone.
-    """
-    return contextlib.suppress(BrokenPipeError, ConnectionResetError)
 
 
 @contextlib.contextmanager
@@ -280,12 +283,5 @@ def _broken_connections() -> Iterator[None]:
     """Turn what the transport raises when the daemon goes away into our own error."""
     try:
         yield
-    except (http.client.HTTPException, ConnectionError, ValueError) as error:
-        raise _Gone from error
-
-
-class _Gone(DaemonFailed):
-    """The daemon ended while it was spoken to."""
-
-    def __init__(self) -> None:
-        super().__init__("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")
+    except (BadAnswer, ConnectionError, ValueError) as error:
+        raise DaemonGone from error

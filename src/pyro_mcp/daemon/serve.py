@@ -6,15 +6,19 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
+from pyro_mcp import tasks
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.app import Daemon, create_app
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.images.store import Store
 from pyro_mcp.vmm import confine
+from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.host import default_boot_slots, verified_host
 
 log = logging.getLogger(__name__)
 _GRACEFUL_SECONDS = 2  # that requests under way get when the daemon is told to stop
@@ -35,12 +39,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     unconfined = await confine.why_unconfinable()
     if unconfined is not None:
         log.warning("VMMs run with less confinement: %s", unconfined)
-    server: _Server
-
-    def stop() -> None:
-        server.should_exit = True
-
-    daemon = Daemon(settings, Activity(stop), unconfined is None, stop, Store(settings.cache_dir))
+    told_to_end = asyncio.Event()
+    stop = told_to_end.set
+    images, boot_slots = Store(settings.cache_dir), default_boot_slots()
+    find_host = partial(verified_host, settings, images, boot_slots, confined=unconfined is None)
+    workspaces = Workspaces(settings.home, images, find_host)
+    activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)
+    daemon = Daemon(settings, activity, unconfined is None, stop, images, boot_slots, workspaces=workspaces)
     server = _Server(
         uvicorn.Config(
             create_app(daemon),
@@ -54,7 +59,22 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await server.serve(sockets=[listener])
+    await workspaces.open()
+    ending = asyncio.create_task(_end_when_told(told_to_end, workspaces, server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await tasks.end(ending)
+        await workspaces.close()
+
+
+async def _end_when_told(told: asyncio.Event, workspaces: Workspaces, server: uvicorn.Server) -> None:
+    await told.wait()
+    # Before requests are cancelled: a client that is cut off by our end must not take its command in the guest along.
+    try:
+        await workspaces.leave_commands()
+    finally:
+        server.should_exit = True
 
 
 class _Server(uvicorn.Server):

@@ -30,7 +30,7 @@ class EventStream:
         headers = [(b"content-type", MEDIA_TYPE)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         producing = asyncio.create_task(self._run(send))
-        watching = asyncio.create_task(_client_gone(receive))
+        watching = asyncio.create_task(client_gone(receive))
         try:
             await asyncio.wait((producing, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -62,6 +62,7 @@ def _encoded(event: Event | OutputChunk) -> bytes:
     return message_frame(event_to_json(event))
 
 
-async def _client_gone(receive: Receive) -> None:
+async def client_gone(receive: Receive) -> None:
+    """Wait until the client goes away; for requests whose body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass

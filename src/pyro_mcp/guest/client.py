@@ -1,16 +1,23 @@
-"""Talking to the agent of one guest: commands, pings, power-off."""
+"""Talking to the agent of one guest: commands, tools, pings, power-off."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag, frame, message_frame
 from pyro_mcp.guest.messages import (
     AgentMessage,
+    Attach,
+    Commands,
+    CommandState,
+    CommandStates,
+    End,
     Exec,
     Exited,
     Failed,
@@ -21,15 +28,21 @@ from pyro_mcp.guest.messages import (
     Poweroff,
     Signal,
     Started,
+    ToolRequest,
     from_json,
     to_json,
 )
 from pyro_mcp.guest.mux import MuxSession, MuxStream, StreamReset
 from pyro_mcp.guest.preamble import AgentHello, handshake
+from pyro_mcp.guest.tool_requests import Tool
+from pyro_mcp.guest.unix_path import connect_to
 from pyro_mcp.guest.violation import ProtocolViolation
 
 _READ_LIMIT = 1 << 20  # bytes that wait between the channel and the multiplexer
 _ITEMS_AT_ONCE = 256  # of what has arrived, before other tasks of the daemon get their turn
+# An agent that took a hello for the rest of a broken session answers when the channel is closed and opened again.
+_HELLO_SECONDS = 3.0
+_REOPEN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,15 +52,27 @@ class GuestClient:
     session: MuxSession
     hello: AgentHello
 
-    @asynccontextmanager
-    async def exec(self, request: Exec) -> "AsyncIterator[GuestCommand]":
-        """Start a command. Leaving the block before its end drops the stream, and the agent ends its process group."""
-        stream = self.session.open_stream()
-        try:
-            await stream.write(message_frame(to_json(request)))
-            yield GuestCommand(self, stream)
-        finally:
-            stream.reset()
+    def exec(self, request: Exec) -> "AbstractAsyncContextManager[GuestCommand]":
+        """Start a command. Leaving the block before its end drops the stream, and the agent ends its process group,
+        unless it is to be kept.
+        """
+        return self._following(request)
+
+    def attach(self, kept: str, offset: int = 0) -> "AbstractAsyncContextManager[GuestCommand]":
+        """Follow a kept command, running or not, from that byte of its output; leaving the block ends nothing.
+
+        Its events are `Failed` with `no_such_command` if the agent does not know it.
+        """
+        return self._following(Attach(kept, offset))
+
+    def tool(self, tool: Tool) -> "AbstractAsyncContextManager[GuestCommand]":
+        """Let the agent do something by itself; leaving the block before its end cancels it. See `tools.run`."""
+        return self._following(ToolRequest(tool))
+
+    @property
+    def closed(self) -> asyncio.Event:
+        """Set when the session has ended, for whatever reason; `session.ended` says for which."""
+        return self.session.closed
 
     async def ping(self) -> None:
         """Ask for a sign of life. Raises `GuestFailed` when the guest does not give the right one."""
@@ -61,14 +86,36 @@ class GuestClient:
         """Send a signal to the process group of a command; nothing happens if it has ended."""
         await self._ask(Signal(pid, number), Ok, but={"no_such_command"})
 
-    async def _ask(self, request: HostMessage, wanted: type[AgentMessage], but: Container[str] = frozenset()) -> None:
-        """One request with one answer: `wanted`, or a failure with one of the codes in `but`."""
+    async def commands(self) -> tuple[CommandState, ...]:
+        """The kept commands: all that run, and those that ended last."""
+        answer = await self._ask(Commands(), CommandStates)
+        return answer.commands if isinstance(answer, CommandStates) else ()
+
+    async def end(self, kept: str) -> None:
+        """Begin to end a kept command: SIGTERM to its group, SIGKILL a second later. One that has ended is no error."""
+        await self._ask(End(kept), Ok, but={"no_such_command"})
+
+    @asynccontextmanager
+    async def _following(self, request: HostMessage) -> "AsyncIterator[GuestCommand]":
+        asking = message_frame(to_json(request))
         stream = self.session.open_stream()
         try:
-            await stream.write(message_frame(to_json(request)))
+            await stream.write(asking)
+            yield GuestCommand(self, stream)
+        finally:
+            stream.reset()
+
+    async def _ask(
+        self, request: HostMessage, wanted: type[AgentMessage], but: Container[str] = frozenset()
+    ) -> AgentMessage:
+        """One request with one answer: `wanted`, or a failure with one of the codes in `but`."""
+        asking = message_frame(to_json(request))
+        stream = self.session.open_stream()
+        try:
+            await stream.write(asking)
             async for item in _frames(stream):
                 if isinstance(item, wanted) or (isinstance(item, Failed) and item.code in but):
-                    return
+                    return item
                 break
             raise ProtocolViolation(f"no {wanted.__name__} in answer to a {type(request).__name__}")
         finally:
@@ -134,15 +181,69 @@ async def connect(channel: socket.socket, *, timeout_seconds: float) -> AsyncIte
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=_READ_LIMIT)
     try:
         hello = await _greet(reader, writer, timeout_seconds)
-        session = MuxSession(reader, writer)
-        serving = asyncio.create_task(session.serve())
-        try:
-            yield GuestClient(session, hello)
-        finally:
-            await tasks.end(serving)
+        async with _session(reader, writer, hello) as client:
+            yield client
     finally:
         # Not waiting for the close: what is still unsent is meant for a machine that nobody wants any more.
         writer.transport.abort()
+
+
+@asynccontextmanager
+async def reconnect(path: Path, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
+    """A session over the Unix socket of a machine that may have had other sessions, or may still boot.
+
+    The channel is opened anew while the agent does not answer, for `timeout_seconds` in all. Raises `GuestFailed`:
+    `guest_gone` where nobody listens.
+    """
+    reader, writer, hello = await _reach(path, timeout_seconds)
+    try:
+        async with _session(reader, writer, hello) as client:
+            yield client
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def _session(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: AgentHello
+) -> AsyncIterator[GuestClient]:
+    session = MuxSession(reader, writer)
+    serving = asyncio.create_task(session.serve())
+    try:
+        yield GuestClient(session, hello)
+    finally:
+        await tasks.end(serving)
+        session.close()  # in case the task had not even begun
+
+
+async def _reach(path: Path, timeout_seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, AgentHello]:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                reader, writer = await _open(path)
+                with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                    return reader, writer, await _greeted(reader, writer)
+                await asyncio.sleep(_REOPEN_SECONDS)
+    except TimeoutError as error:
+        raise _silent(timeout_seconds) from error
+
+
+async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AgentHello:
+    """One attempt at a handshake; the channel is closed if it fails."""
+    try:
+        async with asyncio.timeout(_HELLO_SECONDS):
+            return await handshake(reader, writer)
+    except BaseException:
+        writer.transport.abort()
+        raise
+
+
+async def _open(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        channel = await connect_to(path)
+    except OSError as error:
+        raise GuestFailed("guest_gone", "the machine is gone: nobody listens at its channel") from error
+    return await asyncio.open_unix_connection(sock=channel, limit=_READ_LIMIT)
 
 
 async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_seconds: float) -> AgentHello:
@@ -150,11 +251,15 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tim
         async with asyncio.timeout(timeout_seconds):
             return await handshake(reader, writer)
     except TimeoutError as error:
-        raise GuestFailed(
-            "guest_silent", f"the guest's agent did not answer within {timeout_seconds:g} s", "run `pyro doctor`"
-        ) from error
+        raise _silent(timeout_seconds) from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise GuestFailed("guest_gone", "the guest ended before its agent answered", "run `pyro doctor`") from error
+
+
+def _silent(timeout_seconds: float) -> GuestFailed:
+    return GuestFailed(
+        "guest_silent", f"the guest's agent did not answer within {timeout_seconds:g} s", "run `pyro doctor`"
+    )
 
 
 async def _frames(stream: MuxStream) -> "AsyncIterator[Output | AgentMessage]":

@@ -149,6 +149,7 @@ class MuxSession:
         self._streams: dict[int, MuxStream] = {}
         self._next_id = 1
         self._ended: GuestFailed | None = None
+        self.closed = asyncio.Event()
 
     @property
     def ended(self) -> str | None:
@@ -183,6 +184,11 @@ class MuxSession:
             failure = error
         finally:
             self._end(failure)
+
+    def close(self) -> None:
+        """End the session, if nothing else has yet."""
+        if self._ended is None:
+            self._end(StreamReset("the session was closed"))
 
     async def _take_frame(self) -> None:
         header = await self._reader.readexactly(_HEADER.size)
@@ -247,4 +253,5 @@ class MuxSession:
         for stream in list(self._streams.values()):
             stream.fail(failure)
         self._streams.clear()
+        self.closed.set()
         self._writer.close()

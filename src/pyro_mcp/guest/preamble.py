@@ -14,7 +14,7 @@ from pyro_mcp import models, tasks
 from pyro_mcp.errors import GuestFailed, InvalidRequest
 from pyro_mcp.guest.violation import ProtocolViolation
 
-GENERATION = 1
+GENERATION = 2
 NONCE_BYTES = 16
 _MAGIC = b"PYRO"
 _MAX_PAYLOAD = 4096

@@ -14,6 +14,7 @@ from pathlib import Path
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
 from pyro_mcp.images.rootfs import missing_program, no_disk_space
+from pyro_mcp.images.store import sync_folder
 from pyro_mcp.images.to_the_end import to_the_end
 
 _MIB = 1024 * 1024
@@ -53,6 +54,15 @@ async def clone(blank: int, folder: Path) -> int:
     return await to_the_end(asyncio.to_thread(_clone, blank, folder), os.close)
 
 
+async def clone_to(blank: int, path: Path) -> None:
+    """An independent copy of a disk at `path`, for its owner alone, in place of what was there.
+
+    It lasts through a power failure once this returns. Where it fails nothing is left; `HostUnfit` when the disk is
+    full.
+    """
+    await to_the_end(asyncio.to_thread(_clone_to, blank, path))
+
+
 def _is_there(path: Path, size_bytes: int) -> bool:
     """Whether the disk is there with its whole size; a file that somebody cut is made anew."""
     try:
@@ -90,11 +100,32 @@ def _clone(blank: int, folder: Path) -> int:
     try:
         # Made without a name where the file system can, else unlinked at once.
         with tempfile.TemporaryFile(dir=folder, prefix="disk-", buffering=0) as file:
-            if not _share_blocks(blank, file.fileno()):
-                _copy_data(blank, file.fileno())
+            _fill(blank, file.fileno())
             return os.dup(file.fileno())
     except OSError as error:
         raise _mapped(error, folder) from None
+
+
+def _clone_to(blank: int, path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _fill(blank, fd)
+            os.fsync(fd)
+        except BaseException:
+            path.unlink()
+            raise
+        finally:
+            os.close(fd)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _mapped(error, path.parent) from None
+
+
+def _fill(blank: int, target: int) -> None:
+    if not _share_blocks(blank, target):
+        _copy_data(blank, target)
 
 
 def _share_blocks(source: int, target: int) -> bool:

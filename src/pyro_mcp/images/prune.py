@@ -1,6 +1,6 @@
 """Removes what nothing uses: images that no environment stands for, and what dead processes left.
 
-An installed environment is never removed, and no image that a VM has open.
+An installed environment is never removed, and no image that a VM has open or that a workspace will boot from again.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyro_mcp.images import locks, staging
+from pyro_mcp.images import locks, staging, uses
 from pyro_mcp.images.confine import remove_tree
 from pyro_mcp.images.store import IMAGE_FILE, Store, disk_usage, references
 from pyro_mcp.models import PruneReport
@@ -28,9 +28,10 @@ async def prune(store: Store, *, dry_run: bool = False) -> PruneReport:
 
 
 async def remove_unreferenced(store: Store) -> tuple[tuple[str, ...], int]:
-    """Remove images that no environment stands for and nobody has open; returns their names and bytes on disk."""
+    """Remove images that no environment stands for and nobody has open or needs; returns names and bytes on disk."""
     async with staging.folder_for(store, "prune") as folder:
         with _idle_images(store) as images:
+            uses.sweep(store)
             found = _count(images)
             for image in images:
                 image.rename(folder / image.name)
@@ -50,7 +51,8 @@ def _count(images: tuple[Path, ...]) -> tuple[tuple[str, ...], int]:
 def _idle_images(store: Store) -> Iterator[tuple[Path, ...]]:
     """The images to remove; under the store's lock, so that nobody can open one of them meanwhile."""
     with store.lock():
-        wanted = {store.image_folder(each.digest) for each in references(store)}
+        digests = {each.digest for each in references(store)} | uses.needed(store)
+        wanted = {store.image_folder(digest) for digest in digests}
         yield tuple(each for each in sorted(store.images.iterdir()) if each not in wanted and _is_idle(each))
 
 

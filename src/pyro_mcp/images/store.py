@@ -6,6 +6,7 @@
                               /verified.json the stamp with which its digest was last found right
     CACHE/staging/NAME-RANDOM/               a build under way, locked by the process that does it
     CACHE/disks/                             blank disks, see `disk`
+    CACHE/uses/                              which images workspaces need, see `uses`
     CACHE/locks/                             one lock per environment's pull, one for everything short
 
 Lock order: an environment's pull lock, then the short lock. Under the short lock, names and folders are changed by
@@ -179,18 +180,29 @@ async def open_verified(store: Store, name: str) -> OpenImage:
     installed, image = await to_the_end(
         asyncio.to_thread(_open_locked, store, environment.name), lambda opened: opened[1].close()
     )
-    try:
-        whole = await to_the_end(asyncio.to_thread(_is_whole, store, image))
-        if not whole:
-            await _discard(store, installed)
-            raise SourceFailed(
-                "image_corrupt",
-                f"the installed image of {name} is damaged and was removed",
-                f"install it again: pyro env pull {name}",
-            )
-    except BaseException:
-        image.close()
-        raise
+    if not await _whole_or_closed(store, image):
+        await _discard(store, installed)
+        raise SourceFailed(
+            "image_corrupt",
+            f"the installed image of {name} is damaged and was removed",
+            f"install it again: pyro env pull {name}",
+        )
+    return image
+
+
+async def open_digest(store: Store, name: str, digest: str) -> OpenImage:
+    """Open the image of that digest, checked against it, whatever the environment's name stands for by now.
+
+    Raises `NotFound` (`image_gone`) and `SourceFailed` (`image_corrupt`); a damaged one stays, and installing the very
+    same image again mends it. Raises `HostUnfit` (`cache_unwritable`) where the cache's lock cannot be taken.
+    """
+    image = await to_the_end(asyncio.to_thread(_open_digest, store, name, digest), OpenImage.close)
+    if not await _whole_or_closed(store, image):
+        raise SourceFailed(
+            "image_corrupt",
+            f"the image of {name} that this was made from is damaged (sha256-{digest})",
+            f"pyro env pull {name} mends it if the same packages can still be had",
+        )
     return image
 
 
@@ -265,20 +277,43 @@ def _open_locked(store: Store, name: str) -> tuple[Reference, OpenImage]:
     if store.locks.is_dir():
         with store.lock():
             installed = reference(store, name)
-            if installed is not None and (image := _open_image(store, installed)) is not None:
+            if installed is not None and (image := _open_image(store, name, installed.digest)) is not None:
                 return installed, image
     raise NotFound("environment_not_installed", f"{name} is not installed", f"pyro env pull {name}")
 
 
-def _open_image(store: Store, installed: Reference) -> OpenImage | None:
-    path = store.image_folder(installed.digest) / IMAGE_FILE
+def _open_digest(store: Store, name: str, digest: str) -> OpenImage:
+    if store.locks.is_dir():
+        with store.lock():
+            if (image := _open_image(store, name, digest)) is not None:
+                return image
+    raise NotFound(
+        "image_gone",
+        f"the image of {name} that this was made from is no longer in {store.cache_dir} (sha256-{digest})",
+        f"pyro env pull {name} brings it back if the same packages can still be had",
+    )
+
+
+def _open_image(store: Store, name: str, digest: str) -> OpenImage | None:
+    path = store.image_folder(digest) / IMAGE_FILE
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     # Only prune takes the other kind of lock, under the store's lock, which we hold.
     locks.try_lock(fd, shared=True)
-    return OpenImage(installed.name, installed.digest, fd, os.fstat(fd).st_size, path)
+    return OpenImage(name, digest, fd, os.fstat(fd).st_size, path)
+
+
+async def _whole_or_closed(store: Store, image: OpenImage) -> bool:
+    """Whether the image is what its digest says; closed if it is not, or if this fails."""
+    whole = False
+    try:
+        whole = await to_the_end(asyncio.to_thread(_is_whole, store, image))
+    finally:
+        if not whole:
+            image.close()
+    return whole
 
 
 def _is_whole(store: Store, image: OpenImage) -> bool:

@@ -30,9 +30,11 @@ class Backlog:
         self._changed = asyncio.Condition()
 
     async def put(self, event: Event | OutputChunk) -> None:
-        """Add an event; waits while there is no room."""
+        """Add an event; waits while there is no room. After the close it goes nowhere."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._held < self._limit or self._closed)
+            if self._closed:
+                return
             self._events.append(event)
             self._held += _size(event)
             self._changed.notify_all()
@@ -44,6 +46,11 @@ class Backlog:
     async def close(self) -> None:
         """Nothing more comes."""
         await self._change(closed=True)
+
+    async def drop(self) -> None:
+        """Forget what is there and what comes: nobody will take it."""
+        self._events.clear()
+        await self.close()
 
     async def emit_all(self, emit: Emit) -> None:
         """Hand events on until the backlog is closed and empty."""

@@ -1,17 +1,19 @@
-"""From an environment to a guest that answers."""
+"""From an environment to a guest that answers, in a machine that is thrown away; and what every boot has in common."""
 
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest import client
 from pyro_mcp.images import disk
-from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
+from pyro_mcp.vmm.machine import Machine, MachineSpec
+from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.host import Host
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,7 @@ _READY_SECONDS = 20.0
 _LAST_READY_SECONDS = 60.0
 _CONSOLE_LINES = 12
 DISK_MIB = 2048
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,40 @@ async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) 
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         attempt = _Attempt(host, image, vcpu_count, mem_mib)
-        try:
-            machine, guest = await attempt.enter(stack, host.driver, _READY_SECONDS)
-        except GuestFailed as error:
-            log.warning("a guest did not boot, trying once more: %s", error.message)
-            verbose = replace(host.driver, console=True)
-            machine, guest = await attempt.enter(stack, verbose, _LAST_READY_SECONDS)
+        machine, guest = await twice(host.driver, lambda driver, seconds: attempt.enter(stack, driver, seconds))
         yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
+
+
+async def twice(driver: QemuDriver, attempt: Callable[[QemuDriver, float], Awaitable[T]]) -> T:
+    """Boot, and once more with the guest's console kept if the guest does not come up within the seconds given."""
+    try:
+        return await attempt(driver, _READY_SECONDS)
+    except GuestFailed as error:
+        log.warning("a guest did not boot, trying once more: %s", error.message)
+        return await attempt(replace(driver, console=True), _LAST_READY_SECONDS)
+
+
+def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_mib: int) -> MachineSpec:
+    """A machine with this host's runtime bundle."""
+    bundle = host.bundle
+    return MachineSpec(
+        kernel=Path(bundle.kernel),
+        initramfs=Path(bundle.initramfs),
+        modules=Path(bundle.modules),
+        image=image,
+        disk_fd=disk_fd,
+        vcpu_count=vcpu_count,
+        mem_mib=mem_mib,
+    )
+
+
+def explained(error: GuestFailed, console: str) -> GuestFailed:
+    """The same error with the last that the guest's console or the VMM said."""
+    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
+    if not lines:
+        return error
+    said = "\n".join(f"  | {line}" for line in lines[-_CONSOLE_LINES:])
+    return GuestFailed(error.code, f"{error.message}; the machine's last words:\n{said}", error.hint)
 
 
 @dataclass(frozen=True)
@@ -58,34 +88,23 @@ class _Attempt:
     mem_mib: int
 
     async def enter(
-        self, stack: AsyncExitStack, driver: Driver, ready_seconds: float
+        self, stack: AsyncExitStack, driver: QemuDriver, ready_seconds: float
     ) -> tuple[Machine, client.GuestClient]:
         """Boot once; whatever it needs is closed by `stack`, or before this raises."""
         async with AsyncExitStack() as attempt:
             disk_fd = await _fresh_disk(self.host.images.cache_dir)
             attempt.callback(os.close, disk_fd)
+            spec = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
             async with self.host.boot_slots:
-                machine = await attempt.enter_async_context(driver.boot(self._spec(disk_fd)))
+                machine = await attempt.enter_async_context(driver.boot(spec))
                 try:
                     guest = await attempt.enter_async_context(
                         client.connect(machine.channel, timeout_seconds=ready_seconds)
                     )
                 except GuestFailed as error:
-                    raise _explained(error, machine.console()) from error
+                    raise explained(error, machine.console()) from error
             stack.push_async_exit(attempt.pop_all().__aexit__)
         return machine, guest
-
-    def _spec(self, disk_fd: int) -> MachineSpec:
-        bundle = self.host.bundle
-        return MachineSpec(
-            kernel=Path(bundle.kernel),
-            initramfs=Path(bundle.initramfs),
-            modules=Path(bundle.modules),
-            image=self.image,
-            disk_fd=disk_fd,
-            vcpu_count=self.vcpu_count,
-            mem_mib=self.mem_mib,
-        )
 
 
 async def _fresh_disk(cache_dir: Path) -> int:
@@ -95,12 +114,3 @@ async def _fresh_disk(cache_dir: Path) -> int:
         return await disk.clone(blank, cache_dir / "disks")
     finally:
         os.close(blank)
-
-
-def _explained(error: GuestFailed, console: str) -> GuestFailed:
-    """The same error with the last that the guest's console or the VMM said."""
-    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
-    if not lines:
-        return error
-    said = "\n".join(f"  | {line}" for line in lines[-_CONSOLE_LINES:])
-    return GuestFailed(error.code, f"{error.message}; the machine's last words:\n{said}", error.hint)

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyro_mcp.errors import HostUnfit
+from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.vmm.qemu import QemuDriver
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ class Host:
     bundle: "RuntimeBundle"
     driver: QemuDriver
     boot_slots: asyncio.Semaphore
+
+
+FindHost = Callable[[], Awaitable[Host]]
 
 
 def default_boot_slots() -> asyncio.Semaphore:
@@ -41,3 +46,13 @@ def choose_driver(settings: "Settings", *, confined: bool) -> QemuDriver:
             "unset PYRO_VMM or set PYRO_VMM=qemu",
         )
     return QemuDriver(confined=confined)
+
+
+async def verified_host(
+    settings: "Settings", images: "Store", boot_slots: asyncio.Semaphore, *, confined: bool
+) -> Host:
+    """This host with its runtime bundle checked. Raises `HostUnfit` or `NotFound` where machines cannot be run."""
+    bundle = find_bundle(settings)
+    # Hashes the whole bundle where it has changed since the last time.
+    await asyncio.to_thread(bundle.verify)
+    return Host(images, bundle, choose_driver(settings, confined=confined), boot_slots)

@@ -41,6 +41,9 @@ def _heavy(modules: set[str], names: Sequence[str]) -> set[str]:
     return modules & set(names)
 
 
+HEAVY = ("asyncio", "http.client", "email", "ssl", "subprocess", "starlette", "uvicorn", "anyio", "h11", "mcp", "shtab")
+
+
 def test_version_imports_nothing() -> None:
     modules = _modules_after("--version")
     assert (
@@ -56,17 +59,39 @@ def test_version_imports_nothing() -> None:
     }
 
 
-@pytest.mark.parametrize("words", [["run", "-h"], ["env", "-h"], ["-h"], ["env", "pull", "-h"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "-h"],
+        ["env", "-h"],
+        ["-h"],
+        ["env", "pull", "-h"],
+        ["workspace", "--help"],
+        ["workspace", "create", "-h"],
+        ["workspace", "file", "-h"],
+        ["mcp", "serve", "-h"],
+    ],
+    ids=" ".join,
+)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     modules = _modules_after(*words)
-    assert _heavy(modules, ["asyncio", "http.client", "starlette", "uvicorn", "anyio", "h11", "pyro_mcp.sdk"]) == set()
+    assert _heavy(modules, [*HEAVY, "pyro_mcp.sdk", "pyro_mcp.models", "pyro_mcp.workspace_models"]) == set()
+
+
+def test_only_the_verb_that_is_typed_is_imported() -> None:
+    of_workspace = {name for name in _modules_after("workspace", "file", "read", "-h") if ".commands.workspace" in name}
+    package = "pyro_mcp.cli.commands.workspace"
+    assert of_workspace == {package, f"{package}.file", f"{package}.file.read"}
 
 
 def test_talking_to_a_daemon_that_runs_imports_no_server(daemon_client: DaemonClient) -> None:
     daemon_client.ask("GET", "/v1/hello")
     modules = _modules_after("env", "list")
     assert "pyro_mcp.daemon.client" in modules
-    assert _heavy(modules, ["asyncio", "starlette", "uvicorn", "anyio", "h11", "subprocess"]) == set()
+    assert _heavy(modules, HEAVY) == set()
+    modules = _modules_after("workspace", "list")
+    assert "pyro_mcp.sdk.workspaces" in modules
+    assert _heavy(modules, HEAVY) == set()
 
 
 def test_version() -> None:

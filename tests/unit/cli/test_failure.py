@@ -37,6 +37,13 @@ def test_an_error_without_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "pyro: error: it went away [guest_gone]\n"
 
 
+def test_an_error_of_several_lines_has_its_code_in_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(NotFound("patch_failed", "hunk 2 does not fit\n-one\n  | two\n", "read the file")) == 1
+    assert capsys.readouterr().err == (
+        "pyro: error: hunk 2 does not fit [patch_failed]\n  -one\n  | two\n  hint: read the file\n"
+    )
+
+
 def test_an_error_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(NotFound("unknown_environment", "no 'é'", "look again"), as_json=True) == 1
     out, err = capsys.readouterr()

@@ -115,6 +115,9 @@ def _help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ["run"],
         ["doctor"],
         ["completion"],
+        ["mcp"],
+        ["mcp", "serve"],
+        ["workspace"],
     ],
     ids=" ".join,
 )
@@ -131,7 +134,9 @@ def test_the_top_level_help_lists_every_command_and_the_way_from_zero(capsys: py
     for command, summary in COMMANDS.items():
         assert command in text
         assert any(line.split(maxsplit=1) == [command, summary] for line in text.splitlines()), command
-    path = [text.rindex(step) for step in ("pyro doctor", "pyro env list", "pyro env pull", "pyro run")]
+    steps = ("pyro doctor", "pyro env list", "pyro env pull", "pyro run", "pyro mcp serve", "claude mcp", "codex mcp")
+    flow = ("workspace create", "workspace exec", "workspace diff", "workspace export", "workspace delete")
+    path = [text.index(step) for step in (*steps, *flow)]
     assert path == sorted(path)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyro_mcp.cli.progress import ProgressPrinter
+from pyro_mcp.cli.progress import NOTICE, ProgressPrinter, shown_progress
 from pyro_mcp.models import Progress
 
 STEP = Progress("pull", "download", "debian:12")
@@ -24,6 +24,21 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 20)))
     return stderr
+
+
+def test_a_notice_is_a_line_of_its_own_everywhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice = Progress("seed", NOTICE, "", "2 sockets left out")
+    with shown_progress() as show:
+        show(Progress("seed", "copy", ""))
+        show(notice)
+    assert capsys.readouterr().err == "[seed] phase=copy\n[seed] 2 sockets left out\n"
+    terminal = _terminal(monkeypatch)
+    with shown_progress() as show:
+        show(Progress("seed", "copy", ""))
+        show(notice)
+    assert terminal.getvalue() == "\rseed  copy\x1b[K\r\x1b[K[seed] 2 sockets left out\n"
 
 
 def test_each_phase_is_one_line_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,8 +71,8 @@ class FakeRun:
         self.close()
 
 
-def _session(run: FakeRun, *, keep_output: bool = False) -> RunSession:
-    return RunSession(cast("RunStream", run), keep_output=keep_output)
+def _session(run: FakeRun, *, keep_output: bool = False) -> RunSession[RunFinished]:
+    return RunSession(cast("RunStream", run), RunFinished, keep_output=keep_output)
 
 
 @pytest.fixture(autouse=True)

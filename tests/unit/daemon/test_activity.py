@@ -70,3 +70,17 @@ async def test_a_request_that_goes_on_counts() -> None:
     activity = Activity(lambda: None)
     with activity.request(), activity.request():
         assert not await activity.alone(within_seconds=0.01)
+
+
+async def test_a_daemon_whose_machines_run_stays_until_they_do_not() -> None:
+    idle = asyncio.Event()
+    asked: list[bool] = []
+
+    def is_wanted() -> bool:
+        asked.append(len(asked) < 3)
+        return asked[-1]
+
+    Activity(idle.set, idle_seconds=0.01, is_wanted=is_wanted)
+    async with asyncio.timeout(30):
+        await idle.wait()
+    assert asked == [True, True, True, False]

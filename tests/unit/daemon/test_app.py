@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import AsyncMock
 from urllib.parse import unquote
@@ -25,6 +25,7 @@ from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import RunAccepted, RunRequest
 from pyro_mcp.workspace.control import RunControl
+from pyro_mcp.workspace.engine import Workspaces
 from tests.support.waiting import until
 
 RUN = models.encode(RunRequest("debian:12", ("true",), stdin=True))
@@ -91,7 +92,9 @@ async def ask(
 @pytest.fixture
 async def daemon(settings: Settings) -> Daemon:
     stopped = asyncio.Event()
-    return Daemon(settings, Activity(stopped.set), True, stopped.set, Store(settings.cache_dir))
+    images = Store(settings.cache_dir)
+    workspaces = Workspaces(settings.home, images, AsyncMock())
+    return Daemon(settings, Activity(stopped.set), True, stopped.set, images, workspaces=workspaces)
 
 
 @pytest.fixture
@@ -232,7 +235,7 @@ async def test_a_run_that_cannot_be_is_refused_with_a_code(
 async def test_without_a_runtime_bundle_a_run_says_so(daemon: Daemon, settings: Settings) -> None:
     settings.home.mkdir(parents=True)
     elsewhere = Settings(settings.home, settings.cache_dir, settings.home, "auto")
-    app = create_app(Daemon(elsewhere, daemon.activity, True, daemon.stop, daemon.images))
+    app = create_app(replace(daemon, settings=elsewhere))
     error = (await ask(app, "POST", "/v1/runs", RUN)).raised()
     assert getattr(error, "code", None) == "no_runtime_bundle"
 
@@ -365,7 +368,7 @@ async def test_what_the_api_does_not_have(app: ASGIApp, method: str, path: str, 
 
 async def test_shutdown_ends_an_idle_daemon(daemon: Daemon, settings: Settings) -> None:
     stopped = asyncio.Event()
-    app = create_app(Daemon(settings, daemon.activity, True, stopped.set, daemon.images))
+    app = create_app(replace(daemon, stop=stopped.set))
     assert (await ask(app, "POST", "/v1/shutdown")).status == 200
     assert stopped.is_set()
 
@@ -374,7 +377,7 @@ async def test_shutdown_is_refused_while_something_is_under_way(
     daemon: Daemon, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped, end = asyncio.Event(), asyncio.Event()
-    app = create_app(Daemon(settings, daemon.activity, True, stopped.set, daemon.images))
+    app = create_app(replace(daemon, stop=stopped.set))
     _script(monkeypatch, lambda _control, _emit: _none(end))
     running = asyncio.create_task(ask(app, "POST", "/v1/runs", RUN))
     await until(lambda: daemon.activity.active == 1)

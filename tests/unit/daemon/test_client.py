@@ -140,10 +140,17 @@ def test_the_daemon_holds_nothing_of_the_client(
     proc = Path(f"/proc/{pid}")
     assert b"CLIENT_SECRET" not in (proc / "environ").read_bytes()
     assert os.readlink(proc / "cwd") == "/"
-    files = {os.readlink(link) for link in (proc / "fd").iterdir()}
-    assert str(tmp_path / "open") not in files
+    assert str(tmp_path / "open") not in _open_files(proc)
     assert os.readlink(proc / "fd" / "0") == "/dev/null"
     assert os.readlink(proc / "fd" / "1") == os.readlink(proc / "fd" / "2") == str(settings.home / "daemon.log")
+
+
+def _open_files(proc: Path) -> set[str]:
+    found = set()
+    for link in (proc / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(link))
+    return found
 
 
 def test_a_place_with_a_very_long_path(tmp_path: Path) -> None:
@@ -386,7 +393,7 @@ def test_streams_that_make_no_sense(settings: Settings, answer: bytes, code: str
 
 
 async def test_a_daemon_that_nobody_asks_ends_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "Activity", lambda stop: Activity(stop, idle_seconds=0.2))
+    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.2, **more))
     place = DaemonPlace(settings.home)
     place.prepare()
     serving = asyncio.create_task(serve._serve(settings, place.listen()))
@@ -405,7 +412,7 @@ async def test_where_nothing_can_be_confined_the_log_says_so(
         return "bubblewrap is not installed"
 
     monkeypatch.setattr(confine, "why_unconfinable", why)
-    monkeypatch.setattr(serve, "Activity", lambda stop: Activity(stop, idle_seconds=0.05))
+    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.05, **more))
     place = DaemonPlace(settings.home)
     place.prepare()
     await serve._serve(settings, place.listen())

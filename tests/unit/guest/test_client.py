@@ -1,19 +1,25 @@
 """Commands from start to end, with an agent that keeps the protocol and with one that breaks it."""
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyro_mcp.errors import GuestFailed
-from pyro_mcp.guest.client import GuestClient, GuestCommand, connect
+from pyro_mcp.guest import client as client_module
+from pyro_mcp.guest.client import GuestClient, GuestCommand, connect, reconnect
 from pyro_mcp.guest.frames import Output, Tag
 from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
 from pyro_mcp.guest.mux import StreamReset
+from pyro_mcp.guest.preamble import GENERATION
+from pyro_mcp.guest.unix_path import connect_to
 from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support import fake_agent
 from tests.support.fake_agent import (
@@ -30,7 +36,10 @@ from tests.support.fake_agent import (
     serving,
     wire_over,
 )
+from tests.support.fake_commands import FakeGuest, listening
+from tests.support.live_guest import live_guest
 from tests.support.waiting import until
+from tests.support.wire import Wire
 
 EXITED = {"type": "exited", "exit_code": 0, "signal": None, "timed_out": False}
 Handler = Callable[[AgentStream], Awaitable[None]]
@@ -73,7 +82,11 @@ async def _run(handler: Handler) -> list[object]:
 
 async def test_the_agent_introduces_itself() -> None:
     async with session(saying()) as (client, _):
-        assert (client.hello.generation, client.hello.agent_version, client.hello.boot_id) == (1, "0.1.0", BOOT_ID)
+        assert (client.hello.generation, client.hello.agent_version, client.hello.boot_id) == (
+            GENERATION,
+            "0.1.0",
+            BOOT_ID,
+        )
 
 
 async def test_a_command_from_start_to_end() -> None:
@@ -96,9 +109,15 @@ async def test_a_command_from_start_to_end() -> None:
         Output(Tag.STDERR, b"err"),
         Output(Tag.STDOUT, b"more"),
     ]
-    assert asked == [
-        {"type": "exec", "argv": ["ls", "é", ""], "cwd": "/srv", "env": {"A": "1"}, "stdin": True, "timeout_ms": 1500}
-    ]
+    wanted = {
+        "argv": ["ls", "é", ""],
+        "cwd": "/srv",
+        "env": {"A": "1"},
+        "stdin": True,
+        "timeout_ms": 1500,
+        "keep": None,
+    }
+    assert asked == [{"type": "exec", **wanted}]
 
 
 @pytest.mark.parametrize("code", ["not_found", "not_executable", "bad_cwd", "bad_request", "internal"])
@@ -444,6 +463,45 @@ async def test_a_guest_that_sends_only_tiny_frames_leaves_time_for_others() -> N
         other.cancel()
 
 
+# Kept commands
+
+
+async def test_following_a_kept_command_from_an_offset(tmp_path: Path) -> None:
+    async with live_guest(tmp_path) as (guest, client):
+        async with client.exec(Exec(("sh", "-c", "echo one; echo two >&2"), cwd="/workspace", keep="x-1")) as command:
+            whole = [event async for event in command.events() if isinstance(event, Output)]
+        async with client.attach("x-1", 2) as command:
+            rest = await _events(command)
+        (state,) = await client.commands()
+    assert rest[0] == Started(state.pid)
+    assert rest[-1] == Exited(0, None, False)
+    assert b"".join(event.data for event in rest if isinstance(event, Output)) == b"e\ntwo\n"
+    assert {event.tag for event in whole} == {Tag.STDOUT, Tag.STDERR}
+    assert (state.id, state.running, state.exit_code, state.output_bytes) == ("x-1", False, 0, 8)
+    assert guest.requests[1] == {"type": "attach", "id": "x-1", "offset": 2}
+
+
+async def test_a_command_that_the_agent_does_not_know_cannot_be_followed(tmp_path: Path) -> None:
+    async with live_guest(tmp_path) as (_, client), client.attach("x-1") as command:
+        assert [type(event) for event in await _events(command)] == [Failed]
+
+
+async def test_a_kept_command_is_ended_by_its_id(tmp_path: Path) -> None:
+    async with live_guest(tmp_path) as (_, client):
+        async with client.exec(Exec(("sleep", "1000"), cwd="/workspace", keep="x-1")) as command:
+            events = command.events()
+            assert isinstance(await anext(events), Started)
+            await client.end("x-1")
+            assert await anext(events) == Exited(None, 15, False)
+        await client.end("x-1")  # it has ended, which is no error
+
+
+async def test_the_end_of_the_session_is_an_event(tmp_path: Path) -> None:
+    async with live_guest(tmp_path) as (_, client):
+        assert not client.closed.is_set()
+    assert client.closed.is_set()
+
+
 # Connecting
 
 
@@ -482,7 +540,7 @@ async def test_an_agent_of_another_generation_is_refused() -> None:
 
             async def answer() -> None:
                 _, nonce, _ = await fake_agent.read_packet(wire.reader)
-                wire.writer.write(fake_agent.reply(nonce, generation=2))
+                wire.writer.write(fake_agent.reply(nonce, generation=GENERATION + 1))
 
             answering = asyncio.create_task(answer())
             with pytest.raises(GuestFailed) as caught:
@@ -490,6 +548,88 @@ async def test_an_agent_of_another_generation_is_refused() -> None:
                     raise AssertionError("it must not be spoken to")
             await answering
     assert caught.value.code == "guest_generation"
+
+
+async def test_a_socket_with_a_long_path_is_reached(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    short = tmp_path / "s"
+    short.symlink_to(folder)
+    async with listening(short / "agent.sock", FakeGuest(tmp_path)):
+        async with reconnect(folder / "agent.sock", timeout_seconds=30) as client:
+            await client.ping()
+        async with reconnect(folder / "agent.sock", timeout_seconds=30) as client:
+            await client.ping()
+        assert client.closed.is_set()
+
+
+async def test_an_agent_that_misses_a_hello_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that takes it for the rest of a frame that a dead daemon cut short."""
+    monkeypatch.setattr(client_module, "_HELLO_SECONDS", 0.05)
+    connections = 0
+    done = asyncio.Event()
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        match connections:
+            case 1:
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()  # to the end, without a word
+            case 2:
+                writer.write(b"rubbish")
+            case _:
+                await FakeAgent(Wire(reader, writer), FakeGuest(tmp_path)).serve()
+                done.set()
+        writer.transport.abort()
+
+    server = await asyncio.start_unix_server(session, tmp_path / "sock")
+    async with server, reconnect(tmp_path / "sock", timeout_seconds=30) as client:
+        await client.ping()
+    await done.wait()
+    assert connections == 3
+
+
+async def test_an_agent_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    left = asyncio.Event()
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.transport.abort()
+        left.set()
+
+    async with await asyncio.start_unix_server(session, tmp_path / "sock"):
+        with pytest.raises(GuestFailed) as caught:
+            async with reconnect(tmp_path / "sock", timeout_seconds=0.1):
+                raise AssertionError("there is nobody")
+        await left.wait()
+    assert caught.value.code == "guest_silent"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_machine_that_is_gone_is_not_waited_for(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "agent.sock"
+    if there:
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+    with pytest.raises(GuestFailed) as caught:
+        async with reconnect(path, timeout_seconds=30):
+            raise AssertionError("there is nobody")
+    assert caught.value.code == "guest_gone"
+
+
+async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        connecting = asyncio.create_task(connect_to(path))
+        await asyncio.sleep(0)
+        assert not connecting.done()
+        listener.accept()[0].close()
+        (await connecting).close()
 
 
 async def test_leaving_the_session_closes_the_channel_and_leaves_no_task() -> None:

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.guest.messages import (
     AgentMessage,
+    Attach,
+    Commands,
+    CommandState,
+    CommandStates,
+    End,
     Exec,
     Exited,
     Failed,
@@ -18,24 +24,57 @@ from pyro_mcp.guest.messages import (
     Poweroff,
     Signal,
     Started,
+    ToolRequest,
     from_json,
     to_json,
 )
+from pyro_mcp.guest.tool_requests import DiffTool, ListTool, OutputTool, PatchTool, ReadTool
 from pyro_mcp.guest.violation import ProtocolViolation
+
+STATE: dict[str, Any] = {
+    "id": "x-1f3a9c",
+    "pid": 7,
+    "running": True,
+    "exit_code": None,
+    "signal": None,
+    "timed_out": False,
+    "cancelled": False,
+    "output_bytes": 0,
+}
 
 
 @pytest.mark.parametrize(
     ("message", "content"),
     [
         (
-            Exec(("ls", "-l"), cwd="/tmp", env={"A": "b"}, stdin=True, timeout_ms=5),
-            {"type": "exec", "argv": ("ls", "-l"), "cwd": "/tmp", "env": {"A": "b"}, "stdin": True, "timeout_ms": 5},
+            Exec(("ls", "-l"), cwd="/tmp", env={"A": "b"}, stdin=True, timeout_ms=5, keep="x-1"),
+            {
+                "type": "exec",
+                "argv": ("ls", "-l"),
+                "cwd": "/tmp",
+                "env": {"A": "b"},
+                "stdin": True,
+                "timeout_ms": 5,
+                "keep": "x-1",
+            },
         ),
         (
             Exec(("ls",)),
-            {"type": "exec", "argv": ("ls",), "cwd": "/", "env": {}, "stdin": False, "timeout_ms": None},
+            {"type": "exec", "argv": ("ls",), "cwd": "/", "env": {}, "stdin": False, "timeout_ms": None, "keep": None},
         ),
         (Signal(5, 15), {"type": "signal", "pid": 5, "signal": 15}),
+        (Attach("x-1", 7), {"type": "attach", "id": "x-1", "offset": 7}),
+        (Commands(), {"type": "commands"}),
+        (End("x-1"), {"type": "end", "id": "x-1"}),
+        (
+            ToolRequest(ListTool("/workspace", recursive=True, limit=5)),
+            {"type": "tool", "tool": {"name": "list", "path": "/workspace", "recursive": True, "limit": 5}},
+        ),
+        (ToolRequest(PatchTool()), {"type": "tool", "tool": {"name": "patch"}}),
+        (
+            ToolRequest(OutputTool("x-1", 0, 10)),
+            {"type": "tool", "tool": {"name": "output", "id": "x-1", "offset": 0, "limit": 10, "grep": None}},
+        ),
         (Ping(), {"type": "ping"}),
         (Poweroff(), {"type": "poweroff"}),
     ],
@@ -53,6 +92,12 @@ def test_what_goes_to_the_agent(message: HostMessage, content: dict[str, object]
         ({"type": "exited", "exit_code": None, "signal": 64, "timed_out": True}, Exited(None, 64, True)),
         ({"type": "error", "code": "not_found", "message": "no"}, Failed("not_found", "no")),
         ({"type": "started", "pid": 2**31 - 1}, Started(2**31 - 1)),
+        ({"type": "commands", "commands": []}, CommandStates(())),
+        ({"type": "commands", "commands": [STATE]}, CommandStates((CommandState(**STATE),))),
+        (
+            {"type": "commands", "commands": [{**STATE, "running": False, "exit_code": 3}]},
+            CommandStates((CommandState(**{**STATE, "running": False, "exit_code": 3}),)),
+        ),
         ({"type": "pong"}, Pong()),
         ({"type": "ok"}, Ok()),
     ],
@@ -90,6 +135,18 @@ def test_what_comes_from_the_agent(content: dict[str, object], message: AgentMes
         {"type": "exited", "exit_code": 0, "signal": None, "timed_out": 0},
         {"type": "error", "code": "not_found"},
         {"type": "error", "code": None, "message": "no"},
+        {"type": "commands"},
+        {"type": "commands", "commands": [{}]},
+        {"type": "commands", "commands": [STATE] * 2049},
+        {"type": "commands", "commands": [{**STATE, "id": ""}]},
+        {"type": "commands", "commands": [{**STATE, "id": "../x"}]},
+        {"type": "commands", "commands": [{**STATE, "pid": 0}]},
+        {"type": "commands", "commands": [{**STATE, "output_bytes": -1}]},
+        {"type": "commands", "commands": [{**STATE, "output_bytes": 1 << 63}]},
+        {"type": "commands", "commands": [{**STATE, "exit_code": 0}]},
+        {"type": "commands", "commands": [{**STATE, "running": False}]},
+        {"type": "commands", "commands": [{**STATE, "running": False, "signal": 65}]},
+        {"type": "commands", "commands": [{**STATE, "more": 1}]},
         {"type": "pong", "more": 1},
         {"type": "ok", "more": None},
     ],
@@ -97,6 +154,45 @@ def test_what_comes_from_the_agent(content: dict[str, object], message: AgentMes
 def test_what_the_protocol_does_not_know_is_refused(content: dict[str, object]) -> None:
     with pytest.raises(ProtocolViolation):
         from_json(content)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Exec(()),
+        Exec(("a\0b",)),
+        Exec(("\ud800",)),
+        Exec(("a",), cwd="relative"),
+        Exec(("a",), env={"": "1"}),
+        Exec(("a",), env={"A=B": "1"}),
+        Exec(("a",), env={"A": "\0"}),
+        Exec(("a",), timeout_ms=0),
+        Exec(("a",), keep=""),
+        Exec(("a",), keep="X"),
+        Exec(("a",), keep="x" * 65),
+        Attach("../x"),
+        Attach("x-1", -1),
+        Attach("x-1", 1 << 63),
+        End("x 1"),
+        Signal(0, 15),
+        Signal(-1, 15),
+        Signal(5, 0),
+        Signal(5, 65),
+        ToolRequest(ReadTool("/workspace/\0", 0, 1)),
+        ToolRequest(ReadTool("workspace/x", 0, 1)),
+        ToolRequest(ReadTool("/workspace/x", -1, 1)),
+        ToolRequest(DiffTool(-1)),
+        ToolRequest(ReadTool("/workspace/x", 0, 0)),
+        ToolRequest(ListTool("/workspace", recursive=False, limit=0)),
+        ToolRequest(OutputTool("x/1", 0, 1)),
+        ToolRequest(OutputTool("x-1", 0, 1 << 70)),
+        ToolRequest(OutputTool("x-1", 0, 1, grep="\0")),
+    ],
+    ids=repr,
+)
+def test_what_the_agent_would_refuse_is_not_sent(message: HostMessage) -> None:
+    with pytest.raises(InvalidRequest):
+        to_json(message)
 
 
 _json: st.SearchStrategy[Any] = st.recursive(

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from pyro_mcp.errors import GuestFailed, PyroError
 from pyro_mcp.guest import preamble
-from pyro_mcp.guest.preamble import AgentHello, handshake, packet
+from pyro_mcp.guest.preamble import GENERATION, AgentHello, handshake, packet
 from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support import fake_agent
 from tests.support.fake_agent import BOOT_ID, channel, read_packet, reply, wire_over
 from tests.support.wire import Wire
 
-HELLO = AgentHello(1, "0.1.0", BOOT_ID)
+HELLO = AgentHello(GENERATION, "0.1.0", BOOT_ID)
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def _ended(task: "asyncio.Task[AgentHello]") -> AgentHello:
 async def test_a_plain_handshake() -> None:
     async with greeting() as (task, wire):
         kind, nonce, hello = await read_packet(wire.reader)
-        assert (kind, hello) == (b"H", {"generation": 1})
+        assert (kind, hello) == (b"H", {"generation": GENERATION})
         assert len(nonce) == 16
         wire.writer.write(reply(nonce))
         assert await read_packet(wire.reader) == (b"S", nonce, {})
@@ -103,7 +103,7 @@ def _stale(nonce: bytes) -> dict[str, bytes]:
         "the whole beginning but for the last byte": b"PYROR" + nonce[:-1],
         "a reply to another": reply(other),
         "a start of another": fake_agent.packet(b"A", other, {}),
-        "our own hello come back": packet(b"H", nonce, {"generation": 1}),
+        "our own hello come back": packet(b"H", nonce, {"generation": GENERATION}),
         "an oversized reply to another": b"PYROR" + other + b"\xff\xff\xff\xff",
         "zeros": bytes(100_000),
         "frames of a broken session": b"\0\0\0\0\0\0\0\1\0\0\x10\0" + b"x" * 4096,
@@ -164,8 +164,8 @@ async def test_a_start_before_the_reply_does_not_count() -> None:
         assert await _ended(task) == HELLO
 
 
-@pytest.mark.parametrize("generation", [0, 2, 99])
-@pytest.mark.parametrize("more", [{}, {"since_generation_2": True}])
+@pytest.mark.parametrize("generation", [0, GENERATION + 1, 99])
+@pytest.mark.parametrize("more", [{}, {"since_then": True}])
 async def test_another_generation_is_told_as_that(generation: int, more: dict[str, Any]) -> None:
     async with greeting() as (task, wire):
         _, nonce, _ = await read_packet(wire.reader)
@@ -186,12 +186,12 @@ async def test_another_generation_is_told_as_that(generation: int, more: dict[st
         b"{",
         b"\xff",
         b"[" * 4096,
-        b'{"generation": 1}',
-        b'{"generation": "1", "agent_version": "0.1.0", "boot_id": "x"}',
+        b'{"generation": 2}',
+        b'{"generation": "2", "agent_version": "0.1.0", "boot_id": "x"}',
         b'{"generation": true, "agent_version": "0.1.0", "boot_id": "x"}',
-        b'{"generation": 1, "agent_version": 1, "boot_id": "x"}',
-        b'{"generation": 1, "agent_version": "0.1.0", "boot_id": null}',
-        b'{"generation": 1, "agent_version": "0.1.0", "boot_id": "x", "more": 1}',
+        b'{"generation": 2, "agent_version": 1, "boot_id": "x"}',
+        b'{"generation": 2, "agent_version": "0.1.0", "boot_id": null}',
+        b'{"generation": 2, "agent_version": "0.1.0", "boot_id": "x", "more": 1}',
     ],
     ids=lambda payload: repr(payload[:30]),
 )

@@ -131,3 +131,25 @@ async def test_without_mkfs_the_package_is_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(HostUnfit) as caught:
         await disk.open_blank(tmp_path, 16 * MIB)
     assert (caught.value.code, caught.value.hint) == ("missing_program", "sudo apt-get install e2fsprogs")
+
+
+async def test_a_named_copy_is_its_owners_and_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
+    blank = await disk.open_blank(tmp_path, 16 * MIB)
+    path = tmp_path / "disk-1.ext4"
+    path.write_text("left by something that was killed")
+    await disk.clone_to(blank, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_blocks * 512 < 8 * MIB
+    with path.open("rb") as copy:
+        assert content(copy.fileno()) == content(blank)
+    os.close(blank)
+
+
+async def test_a_named_copy_that_does_not_fit_is_not_there(small_file_system: Path, tmp_path: Path) -> None:
+    blank = os.memfd_create("blank")
+    os.write(blank, os.urandom(4 * MIB))
+    with pytest.raises(HostUnfit) as caught:
+        await disk.clone_to(blank, small_file_system / "disk-1.ext4")
+    assert caught.value.code == "no_disk_space"
+    assert os.listdir(small_file_system) == []
+    os.close(blank)

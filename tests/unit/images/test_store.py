@@ -7,7 +7,7 @@ import pytest
 
 from pyro_mcp import digests
 from pyro_mcp.errors import HostUnfit, NotFound, SourceFailed
-from pyro_mcp.images import locks
+from pyro_mcp.images import locks, uses
 from pyro_mcp.images import store as stores
 from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import Store
@@ -191,3 +191,30 @@ def test_disk_usage_counts_blocks_not_lengths(tmp_path: Path) -> None:
     (tmp_path / "folder" / "data").write_bytes(os.urandom(100_000))
     assert 100_000 <= stores.disk_usage(tmp_path) < 200_000
     assert stores.disk_usage(tmp_path / "missing") == 0
+
+
+async def test_an_image_can_be_opened_by_its_digest_when_its_name_means_another(store: Store) -> None:
+    old = await install(store)
+    uses.keep(store, old, store.cache_dir)
+    await install(store, content=b"newer")
+    with await stores.open_digest(store, "debian:12", old) as image:
+        assert (image.environment, image.digest, os.pread(image.fd, 100, 0)) == ("debian:12", old, b"an image")
+        fd = os.open(image.path, os.O_RDONLY)
+        assert not locks.try_lock(fd)
+        os.close(fd)
+
+
+async def test_an_image_that_is_gone_or_damaged_is_not_opened_by_its_digest(store: Store) -> None:
+    digest = await install(store)
+    with pytest.raises(NotFound) as gone:
+        await stores.open_digest(store, "debian:12", "0" * 64)
+    assert gone.value.code == "image_gone"
+    damage(image_file(store, digest), b"rubbish!")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SourceFailed) as damaged:
+        await stores.open_digest(store, "debian:12", digest)
+    assert damaged.value.code == "image_corrupt"
+    assert image_file(store, digest).exists()
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(NotFound):
+        await stores.open_digest(Store(store.cache_dir / "nowhere"), "debian:12", digest)

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import signal
+import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.errors import HostUnfit
-from pyro_mcp.process import start_time
-from pyro_mcp.vmm import tsc
+from pyro_mcp.process import Detached, start_time, wait_for_end
+from pyro_mcp.vmm import channel, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver, command_line, kernel_arguments
 from tests.support.waiting import until
@@ -72,7 +75,64 @@ def test_only_the_guests_own_disk_and_channel_are_descriptors_and_can_be_written
     assert "socket,id=agent,fd=77" in _after(words, "-chardev")
     # The agent finds its devices by this order.
     drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
-    assert [drive.rpartition("=")[2] for drive in drives] == ["image", "disk", "modules"]
+    assert [drive.partition("drive=")[2].partition(",")[0] for drive in drives] == ["image", "disk", "modules"]
+
+
+def test_a_workspaces_machine_has_its_seed_and_flushes_its_disk(spec: MachineSpec) -> None:
+    kept = replace(spec, seed=Path("/w/seed"), workspace=True, durable=True)
+    words = command_line("qemu", kept, 77, tsc_khz=None, console=False, listens=True)
+    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
+    assert [drive.partition("drive=")[2].partition(",")[0] for drive in drives] == ["image", "disk", "modules", "seed"]
+    *_, seed = _after(words, "-blockdev")
+    assert "file.filename=/w/seed" in seed
+    assert "read-only=on" in seed
+    assert not any("no-flush" in node for node in _after(words, "-blockdev"))
+    assert "socket,id=agent,fd=77,server=on,wait=off" in _after(words, "-chardev")
+    (append,) = _after(words, "-append")
+    assert {"pyro.workspace=on", "pyro.seed=/dev/vdd"} <= set(append.split())
+
+
+def test_a_disk_that_the_host_cannot_write_is_an_error_in_the_guest_and_no_halt(spec: MachineSpec) -> None:
+    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
+    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
+    assert all(drive.endswith(",werror=report,rerror=report") for drive in drives)
+
+
+def test_a_kept_machine_outlives_who_starts_it_and_listens(
+    spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = (
+        "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); c = s.accept()[0]; c.sendall(c.recv(5)[::-1])"
+    )
+    script = (
+        'for word; do case "$word" in socket,id=agent,fd=*) fd="${word#*fd=}";; esac; done\n'
+        f"env; echo to the console; {sys.executable} -c '{answer}' \"${{fd%%,*}}\"; exec sleep 1000"
+    )
+    _stand_in(tmp_path, script, monkeypatch)
+    monkeypatch.setenv("SECRET", "do not tell")
+    recorded: list[Detached] = []
+    log = channel.BoundedLog()
+    with channel.listening(tmp_path / "agent.sock") as listener:
+        process = QemuDriver(confined=False).start_kept(spec, listener, log.fd, recorded.append)
+    try:
+        assert recorded == [process]
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(tmp_path / "agent.sock"))
+            client.sendall(b"hello")
+            assert client.recv(5) == b"olleh"
+        assert "to the console" in log.text()
+        assert "SECRET" not in log.text()
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        log.close()
+    assert wait_for_end(process.pid, 30)
+
+
+def test_no_kept_machine_without_qemu(spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with channel.listening(tmp_path / "agent.sock") as listener, pytest.raises(HostUnfit):
+        QemuDriver().start_kept(spec, listener, 2, lambda _process: None)
 
 
 @pytest.mark.parametrize("console", [True, False])
@@ -84,8 +144,9 @@ def test_the_console_is_there_only_when_wanted(spec: MachineSpec, console: bool)
     assert ("quiet" in append.split()) != console
 
 
-def test_the_kernel_is_told_what_the_agent_needs() -> None:
-    words = kernel_arguments(None, console=False).split()
+def test_the_kernel_is_told_what_the_agent_needs(spec: MachineSpec) -> None:
+    words = kernel_arguments(spec, None, console=False).split()
+    assert not any(word.startswith(("pyro.workspace", "pyro.seed")) for word in words)
     for word in (
         "reboot=t",
         "panic=-1",
@@ -97,10 +158,10 @@ def test_the_kernel_is_told_what_the_agent_needs() -> None:
         assert word in words
 
 
-def test_the_counters_rate_is_told_where_it_is_known() -> None:
-    known = kernel_arguments(2_500_000, console=False).split()
+def test_the_counters_rate_is_told_where_it_is_known(spec: MachineSpec) -> None:
+    known = kernel_arguments(spec, 2_500_000, console=False).split()
     assert {"tsc=reliable", "tsc_early_khz=2500000", "lpj=10000000"} <= set(known)
-    assert not any(word.startswith(("tsc", "lpj")) for word in kernel_arguments(None, console=False).split())
+    assert not any(word.startswith(("tsc", "lpj")) for word in kernel_arguments(spec, None, console=False).split())
 
 
 async def test_without_qemu_the_host_is_unfit(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pyro_mcp.guest.messages import Exited
 from pyro_mcp.images import store
 from pyro_mcp.images.store import OpenImage
 from pyro_mcp.models import Progress, RunFinished, RunRequest, RunStarted
-from pyro_mcp.workspace import backlog, throwaway
+from pyro_mcp.workspace import backlog, endings, throwaway
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.throwaway import check, run_in_vm
 from tests.support.fake_agent import STDERR, STDOUT, AgentStream, frame
@@ -156,7 +156,7 @@ async def test_a_command_that_cannot_start(
 async def test_an_agent_that_lets_a_command_run_on_loses_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throwaway, "_GRACE_SECONDS", -0.9)
+    monkeypatch.setattr(throwaway, "GRACE_SECONDS", -0.9)
 
     async def handler(stream: AgentStream) -> None:
         await stream.request()
@@ -174,7 +174,7 @@ async def test_an_agent_that_lets_a_command_run_on_loses_the_machine(
 async def test_a_reader_that_takes_nothing_keeps_its_output_but_not_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throwaway, "_GRACE_SECONDS", -0.9)
+    monkeypatch.setattr(throwaway, "GRACE_SECONDS", -0.9)
     monkeypatch.setattr(backlog, "_HELD_BYTES", 4)
     words = [b"one ", b"two ", b"three ", b"four "]
 
@@ -356,4 +356,4 @@ def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, Any]) -> None:
 
 
 def test_an_end_by_signal_counts_from_128() -> None:
-    assert throwaway._exit_code(Exited(None, 1, False)) == 129
+    assert endings.exit_code(Exited(None, 1, False)) == 129

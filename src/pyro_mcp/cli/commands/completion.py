@@ -22,6 +22,9 @@ def execute(arguments: argparse.Namespace) -> int:
     import shtab
 
     from pyro_mcp.cli.main import COMMANDS, build_parser
+    from pyro_mcp.cli.parsing import load_all
 
-    print(shtab.complete(build_parser(COMMANDS), shell=arguments.shell))
+    parser = build_parser(COMMANDS)
+    load_all(parser)
+    print(shtab.complete(parser, shell=arguments.shell))
     return 0

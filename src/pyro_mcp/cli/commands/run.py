@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 
+from pyro_mcp.cli.command_words import utf8_words
 from pyro_mcp.cli.parsing import add_json_flag
 from pyro_mcp.cli.streams import tell
-from pyro_mcp.errors import InvalidRequest
 
 EPILOG = """\
 The command gets this command's input, its output appears here as it is written, and this command ends with its exit
@@ -31,18 +30,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttl-seconds", type=int, metavar="S", help="limit for the whole VM, boot included")
     parser.add_argument("--network", action="store_true", help="not supported yet")
     add_json_flag(parser)
-    parser.set_defaults(command=[])  # what stands behind `--`
+    parser.set_defaults(command=[], example="pyro run ENV -- ls -la")  # the command is what stands behind `--`
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from pyro_mcp.cli.run_session import RunSession
-    from pyro_mcp.models import RunRequest
+    from pyro_mcp.models import RunFinished, RunRequest
     from pyro_mcp.sdk import Pyro
 
     request = RunRequest(
         environment=arguments.environment,
-        command=_utf8(arguments.command),
+        command=utf8_words(arguments.command),
         vcpu_count=arguments.vcpu_count,
         mem_mib=arguments.mem_mib,
         timeout_seconds=arguments.timeout_seconds,
@@ -50,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
         network=arguments.network,
         stdin=True,
     )
-    session = RunSession(Pyro().stream_in_vm(request), keep_output=arguments.json)
+    session = RunSession(Pyro().stream_in_vm(request), RunFinished, keep_output=arguments.json)
     finished = session.follow()
     if arguments.json:
         print(json.dumps(session.result(finished), indent=2))
@@ -63,13 +62,3 @@ def execute(arguments: argparse.Namespace) -> int:
             f"duration_ms={finished.duration_ms}\n"
         )
     return finished.exit_code
-
-
-def _utf8(words: list[str]) -> tuple[str, ...]:
-    for word in words:
-        if not os.fsencode(word).isascii():
-            try:
-                word.encode()
-            except UnicodeEncodeError:
-                raise InvalidRequest("bad_command", f"the command is not UTF-8: {word!r}") from None
-    return tuple(words)

@@ -1,0 +1,10 @@
+"""What a client finds where its daemon ended."""
+
+from pyro_mcp.errors import DaemonFailed
+
+
+class DaemonGone(DaemonFailed):
+    """The daemon ended while it was spoken to."""
+
+    def __init__(self) -> None:
+        super().__init__("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")

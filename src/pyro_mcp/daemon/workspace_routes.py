@@ -1,0 +1,188 @@
+"""The part of the local API that is about workspaces; `{w}` is an id, a unique prefix of one, or a name.
+
+POST /v1/workspaces                     make one; streams progress, then what was made
+GET  /v1/workspaces                     all; `?deleted=1`: those that were deleted and can be restored
+POST /v1/workspaces/prune               remove for good what was deleted or replaced
+GET  /v1/workspaces/{w}                 how it stands
+POST /v1/workspaces/{w}/update          name and labels
+POST /v1/workspaces/{w}/start           also: stop, delete, reset, restore
+POST /v1/workspaces/{w}/sync            files in; streams progress, then what was copied
+POST /v1/workspaces/{w}/export          files out; likewise
+POST /v1/workspaces/{w}/files/list      also: read, write
+POST /v1/workspaces/{w}/patch           a unified diff
+POST /v1/workspaces/{w}/diff            against the baseline
+
+Commands of workspaces are in `exec_routes`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pyro_mcp.daemon.exchange import LARGE_BODY, answer, decoded, large_answer, while_there
+from pyro_mcp.daemon.streaming import Emit, EventStream
+from pyro_mcp.workspace import export, files, sync
+from pyro_mcp.workspace.diff import diff
+from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.patch import apply_patch
+from pyro_mcp.workspace_models import (
+    ApplyPatch,
+    CreateWorkspace,
+    DiffRequest,
+    ExportPath,
+    ListFiles,
+    PruneWorkspaces,
+    ReadFile,
+    ResetWorkspace,
+    RestoreWorkspace,
+    SyncPush,
+    UpdateWorkspace,
+    WorkspaceInfo,
+    WriteFile,
+)
+
+
+@dataclass(frozen=True)
+class WorkspaceList:
+    """The answer to a listing."""
+
+    workspaces: tuple[WorkspaceInfo, ...]
+
+
+@dataclass(frozen=True)
+class WorkspaceRoutes:
+    """Handlers that decode, call the engine, and encode."""
+
+    workspaces: Workspaces
+
+    def routes(self) -> list[Route]:
+        """Where each stands."""
+        engine = self.workspaces
+        return [
+            Route("/v1/workspaces", self.create, methods=["POST"]),
+            Route("/v1/workspaces", self.list, methods=["GET"]),
+            Route("/v1/workspaces/prune", self.prune, methods=["POST"]),
+            Route("/v1/workspaces/{w}", self.status, methods=["GET"]),
+            Route("/v1/workspaces/{w}/update", self.update, methods=["POST"]),
+            Route("/v1/workspaces/{w}/start", _changing(engine.start), methods=["POST"]),
+            Route("/v1/workspaces/{w}/stop", _changing(engine.stop), methods=["POST"]),
+            Route("/v1/workspaces/{w}/delete", _changing(engine.delete), methods=["POST"]),
+            Route("/v1/workspaces/{w}/reset", self.reset, methods=["POST"]),
+            Route("/v1/workspaces/{w}/restore", self.restore, methods=["POST"]),
+            Route("/v1/workspaces/{w}/sync", self.sync, methods=["POST"]),
+            Route("/v1/workspaces/{w}/export", self.export, methods=["POST"]),
+            Route("/v1/workspaces/{w}/files/list", self.list_files, methods=["POST"]),
+            Route("/v1/workspaces/{w}/files/read", self.read_file, methods=["POST"]),
+            Route("/v1/workspaces/{w}/files/write", self.write_file, methods=["POST"]),
+            Route("/v1/workspaces/{w}/patch", self.patch, methods=["POST"]),
+            Route("/v1/workspaces/{w}/diff", self.diff, methods=["POST"]),
+        ]
+
+    # Making, finding, ending
+
+    async def create(self, request: Request) -> EventStream:
+        wanted = await decoded(CreateWorkspace, request)
+
+        async def produce(emit: Emit) -> None:
+            await emit(await self.workspaces.create(wanted, emit))
+
+        return EventStream(produce)
+
+    async def list(self, request: Request) -> Response:
+        deleted = request.query_params.get("deleted") == "1"
+        return answer(WorkspaceList(self.workspaces.list(deleted=deleted)))
+
+    async def prune(self, request: Request) -> Response:
+        return answer(await self.workspaces.prune(await decoded(PruneWorkspaces, request)))
+
+    async def status(self, request: Request) -> Response:
+        return answer(self.workspaces.info(reference(request)))
+
+    async def update(self, request: Request) -> Response:
+        return answer(self.workspaces.update(reference(request), await decoded(UpdateWorkspace, request)))
+
+    async def reset(self, request: Request) -> Response:
+        return answer(await self.workspaces.reset(reference(request), await decoded(ResetWorkspace, request)))
+
+    async def restore(self, request: Request) -> Response:
+        return answer(await self.workspaces.restore(reference(request), await decoded(RestoreWorkspace, request)))
+
+    # Files
+
+    async def sync(self, request: Request) -> EventStream:
+        wanted = await decoded(SyncPush, request)
+
+        async def produce(emit: Emit) -> None:
+            async with self.workspaces.using(reference(request)) as live:
+                report = await sync.push(live.guest, wanted, emit)
+            await emit(report)
+
+        return EventStream(produce)
+
+    async def export(self, request: Request) -> EventStream:
+        wanted = await decoded(ExportPath, request)
+
+        async def produce(emit: Emit) -> None:
+            async with self.workspaces.using(reference(request)) as live:
+                report = await export.export(live.guest, wanted, emit)
+            await emit(report)
+
+        return EventStream(produce)
+
+    async def list_files(self, request: Request) -> Response:
+        wanted = await decoded(ListFiles, request)
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                listing = await files.list_files(live.guest, wanted)
+            return await large_answer(listing)
+
+        return await while_there(request, work())
+
+    async def read_file(self, request: Request) -> Response:
+        wanted = await decoded(ReadFile, request)
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                content = await files.read_file(live.guest, wanted)
+            return await large_answer(content)
+
+        return await while_there(request, work())
+
+    async def write_file(self, request: Request) -> Response:
+        wanted = await decoded(WriteFile, request, LARGE_BODY)
+        async with self.workspaces.using(reference(request)) as live:
+            return answer(await files.write_file(live.guest, wanted))
+
+    async def patch(self, request: Request) -> Response:
+        wanted = await decoded(ApplyPatch, request, LARGE_BODY)
+        async with self.workspaces.using(reference(request)) as live:
+            return answer(await apply_patch(live.guest, wanted))
+
+    async def diff(self, request: Request) -> Response:
+        wanted = await decoded(DiffRequest, request)
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                report = await diff(live.guest, wanted)
+            return await large_answer(report)
+
+        return await while_there(request, work())
+
+
+def reference(request: Request) -> str:
+    """The workspace that the path names. It is quoted twice, so that a name with a slash stays one part of the path."""
+    return unquote(str(request.path_params["w"]))
+
+
+def _changing(change: Callable[[str], Awaitable[WorkspaceInfo]]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler for what needs the workspace's name alone. It goes on to its end when the client leaves."""
+
+    async def handle(request: Request) -> Response:
+        return answer(await change(reference(request)))
+
+    return handle

@@ -1,0 +1,186 @@
+"""Running a tool of the agent: input to it, output from it, and what its failure means to us."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from pyro_mcp import tasks
+from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, NotFound, PyroError
+from pyro_mcp.guest.client import GuestClient, GuestCommand
+from pyro_mcp.guest.frames import Output, Tag
+from pyro_mcp.guest.messages import Exited, Failed
+from pyro_mcp.guest.mux import StreamReset
+from pyro_mcp.guest.tool_requests import (
+    DiffTool,
+    ListTool,
+    OutputTool,
+    PackTool,
+    PatchTool,
+    ReadTool,
+    Tool,
+    UnpackTool,
+    WriteTool,
+    tool_name,
+)
+from pyro_mcp.guest.violation import ProtocolViolation
+
+__all__ = [
+    "DiffTool",
+    "ListTool",
+    "OutputTool",
+    "PackTool",
+    "PatchTool",
+    "ReadTool",
+    "Tool",
+    "UnpackTool",
+    "WriteTool",
+    "run",
+]
+
+OnOutput = Callable[[bytes], Awaitable[None]]
+_ANSWER_BYTES = 64 * 1024  # a tool's answer besides the content that it was asked for
+_COMPLAINT_BYTES = 64 * 1024
+_MESSAGE_CHARACTERS = 16 * 1024
+_WRITE_BYTES = 256 * 1024
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+# What a tool's code means: the kind of error, our code for it, and a hint.
+_MEANINGS: dict[str, tuple[type[PyroError], str, str | None]] = {
+    "outside": (InvalidRequest, "outside_workspace", "paths are relative to /workspace, or absolute below it"),
+    "not_found": (NotFound, "file_not_found", "see what is there: `pyro workspace file list W`"),
+    "exists": (Conflict, "file_exists", None),
+    "not_a_directory": (InvalidRequest, "not_a_directory", None),
+    "is_a_directory": (InvalidRequest, "is_a_directory", None),
+    "not_a_file": (InvalidRequest, "not_a_file", None),
+    "no_space": (HostUnfit, "workspace_full", "the workspace's disk is full: delete something in it"),
+    "read_only": (Conflict, "read_only", None),
+    "bad_archive": (InvalidRequest, "bad_archive", None),
+    "bad_patch": (InvalidRequest, "bad_patch", "give it as a unified diff, as `git diff` writes them"),
+    "patch_failed": (InvalidRequest, "patch_failed", "nothing was changed; read the file and make the patch anew"),
+    "bad_pattern": (InvalidRequest, "bad_pattern", "it must be a regular expression of Rust's regex-lite"),
+    "unknown_command": (NotFound, "output_gone", "the output of the newest commands is kept, until a reset"),
+    "io": (GuestFailed, "guest_io", None),
+}
+
+
+async def run(
+    guest: GuestClient,
+    tool: Tool,
+    *,
+    stdin: bytes | AsyncIterable[bytes] | None = None,
+    on_output: OnOutput | None = None,
+    most: int = 0,
+) -> bytes:
+    """Run a tool to its end, feeding it `stdin` while its output is taken.
+
+    Output goes to `on_output`, whose slowness holds the tool back, or is returned: at most 64 KiB and `most` bytes.
+    Raises what the tool's failure means (`_MEANINGS`), `GuestFailed` for a guest that dies or speaks rubbish, and
+    whatever `stdin` or `on_output` raise. Being cancelled ends the tool.
+    """
+    taking = _Taking(tool, on_output, _ANSWER_BYTES + most)
+    async with guest.tool(tool) as command:
+        if stdin is None:
+            return await taking.all_of(command)
+        return await _both(asyncio.create_task(taking.all_of(command)), asyncio.create_task(_feed(command, stdin)))
+
+
+async def _both(taking: "asyncio.Task[bytes]", feeding: "asyncio.Task[None]") -> bytes:
+    """What the tool says, which may come before it has taken all input; an error of the input ends it."""
+    try:
+        await asyncio.wait((taking, feeding), return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            fed = feeding.exception()
+            if fed is not None and not isinstance(fed, StreamReset):
+                raise fed
+            await asyncio.wait((taking,))
+        return taking.result()
+    finally:
+        await tasks.end(feeding)
+        await tasks.end(taking)
+
+
+async def _feed(command: GuestCommand, stdin: bytes | AsyncIterable[bytes]) -> None:
+    async with _closing(stdin) as pieces:
+        async for data in pieces:
+            for start in range(0, len(data), _WRITE_BYTES):
+                await command.write_stdin(data[start : start + _WRITE_BYTES])
+    await command.close_stdin()
+
+
+@asynccontextmanager
+async def _closing(stdin: bytes | AsyncIterable[bytes]) -> AsyncIterator[AsyncIterable[bytes]]:
+    """What there is to read; a generator is closed at once when nobody reads on, not when it is collected."""
+    pieces = _once(stdin) if isinstance(stdin, bytes) else stdin
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
+
+
+class _Taking:
+    """A tool's output and complaints, bounded."""
+
+    def __init__(self, tool: Tool, on_output: OnOutput | None, most: int) -> None:
+        self._name = tool_name(tool)
+        self._on_output = on_output
+        self._most = most
+        self._output = bytearray()
+        self._complaint = bytearray()
+
+    async def all_of(self, command: GuestCommand) -> bytes:
+        async for event in command.events():
+            if isinstance(event, Output):
+                await self._take(event)
+            elif isinstance(event, Failed):
+                raise _not_done(self._name, event)
+            elif isinstance(event, Exited):
+                return self._result(event)
+        raise AssertionError("a tool's events end with its end or an error")
+
+    async def _take(self, output: Output) -> None:
+        if output.tag is Tag.STDERR:
+            self._complaint += output.data[: _COMPLAINT_BYTES - len(self._complaint)]
+        elif self._on_output is not None:
+            await self._on_output(output.data)
+        elif len(self._output) + len(output.data) > self._most:
+            raise ProtocolViolation(f"more than {self._most} bytes in answer to `{self._name}`")
+        else:
+            self._output += output.data
+
+    def _result(self, exited: Exited) -> bytes:
+        if exited.exit_code == 0:
+            return bytes(self._output)
+        if exited.exit_code == 1:
+            raise _failure(self._name, bytes(self._complaint))
+        ended = f"exit code {exited.exit_code}" if exited.signal is None else f"signal {exited.signal}"
+        raise GuestFailed("guest_tool", f"the agent's `{self._name}` ended with {ended}")
+
+
+def _failure(name: str, complaint: bytes) -> PyroError:
+    """The error that a tool's complaint tells of."""
+    try:
+        content = json.loads(complaint.decode())
+        code, message = content["code"], content["message"]
+        kind, ours, hint = _MEANINGS[code]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise ProtocolViolation(f"`{name}` failed without a reason that makes sense") from error
+    return kind(ours, printable(str(message)), hint)
+
+
+def _not_done(name: str, failed: Failed) -> PyroError:
+    said = printable(failed.message[:300])
+    if failed.code == "bad_request":
+        return InvalidRequest("bad_request", f"the agent refuses `{name}`: {said}")
+    return GuestFailed("guest_failed", f"the agent cannot do `{name}`: {said}")
+
+
+def printable(text: str) -> str:
+    """What a guest said, bounded, and harmless to a terminal; tabs and line ends stay."""
+    return _UNPRINTABLE.sub("\ufffd", text[:_MESSAGE_CHARACTERS])

@@ -1,0 +1,67 @@
+"""Errors as a model gets to see them: a code, a sentence, a hint; no paths of the host that it did not name itself."""
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyro_mcp
+from pyro_mcp.config import Settings
+from pyro_mcp.errors import InternalError, PyroError
+
+_MOST_CHARACTERS = 4000
+_PATH = re.compile(r"(?<![\w./])/[\w.@+~/:-]+")
+# Paths in messages that are the guest's or everybody's, not this host's.
+_COMMON = ("/workspace", "/dev", "/proc", "/sys", "/bin", "/usr", "/etc", "/tmp", "/var", "/root", "/opt", "/v1")  # noqa: S108
+
+
+def failure_text(error: Exception, arguments: Mapping[str, Any]) -> str:
+    """What a model is told of a failure; one that nobody foresaw goes to stderr in full."""
+    if not isinstance(error, PyroError):
+        traceback.print_exception(error, file=sys.stderr)
+        error = InternalError(
+            "internal", "this is a fault of pyro's own", "try another way; the user finds more in the log"
+        )
+    message = error.message.strip().rstrip(".")
+    words = f"{error.code}: {message}" + (
+        "." if "\n" not in message else "\n"
+    )  # some show lines of a file or a console
+    if error.hint:
+        words += f" Hint: {error.hint.rstrip('.')}."
+    return without_host_paths(words, json.dumps(arguments, ensure_ascii=False))[:_MOST_CHARACTERS]
+
+
+def without_host_paths(words: str, given: str) -> str:
+    """The words without paths of this host, save those that stand in what the caller gave."""
+    for root, name in _private_folders():
+        if root not in given:
+            words = words.replace(root, name)
+
+    def hidden(found: "re.Match[str]") -> str:
+        path = found[0].rstrip(".:")
+        rest = found[0][len(path) :]
+        return found[0] if path in given or _is_common(path) else f"(a path of the host){rest}"
+
+    return _PATH.sub(hidden, words)
+
+
+def _is_common(path: str) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in _COMMON)
+
+
+def _private_folders() -> list[tuple[str, str]]:
+    """Folders of the user's that messages may name, the longest first, with what stands for them."""
+    folders = {os.path.dirname(pyro_mcp.__file__): "(pyro)", sys.prefix: "(pyro)", os.getcwd(): "."}
+    try:
+        settings = Settings.from_environment()
+        folders |= {str(settings.cache_dir): "$PYRO_CACHE_DIR", str(settings.home): "$PYRO_HOME"}
+        if settings.runtime_bundle_dir is not None:
+            folders[str(settings.runtime_bundle_dir)] = "$PYRO_RUNTIME_BUNDLE_DIR"
+    except PyroError:
+        pass  # the error that is being told says so, as a rule
+    folders |= {os.path.realpath(folder): name for folder, name in folders.items()}
+    return sorted(((f, name) for f, name in folders.items() if len(Path(f).parts) > 1), key=lambda pair: -len(pair[0]))

@@ -1,0 +1,154 @@
+"""What changed in a workspace, and the ways in and out for files of the host."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pyro_mcp.mcp import output
+from pyro_mcp.mcp.call import Call
+from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Reply, Tool
+from pyro_mcp.workspace_models import DiffEntry
+
+_LISTED = 60
+
+
+@dataclass(frozen=True)
+class DiffParameters:
+    workspace: str
+    offset: Annotated[int, "byte of the diff to read from (default 0)", range(1 << 53)] = 0
+    limit: Annotated[int, "most bytes of it (default 8192)", range(1, 32769)] = 8192
+
+
+@dataclass(frozen=True)
+class DiffFile:
+    path: str
+    change: str
+    insertions: int
+    deletions: int
+
+
+@dataclass(frozen=True)
+class DiffReply:
+    files: tuple[DiffFile, ...]
+    files_changed: int
+    insertions: int
+    deletions: int
+    diff: str
+    next_offset: int | None = None
+
+
+@dataclass(frozen=True)
+class SyncParameters:
+    workspace: str
+    source: Annotated[str, "folder of the user's machine"]
+    dest: Annotated[str, "default /workspace"] = "/workspace"
+
+
+@dataclass(frozen=True)
+class SyncReply:
+    dest: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ExportParameters:
+    workspace: str
+    path: Annotated[str, "file or folder in the workspace"]
+    output: Annotated[str, "new file or folder on the user's machine"]
+
+
+@dataclass(frozen=True)
+class ExportReply:
+    output: str
+    files: int
+    bytes: int
+    skipped: tuple[str, ...]
+
+
+async def workspace_diff(call: Call, parameters: DiffParameters) -> Reply:
+    """All that differs from the baseline, and a page of it as a patch."""
+    found = await call.pyro.diff_workspace(parameters.workspace)
+    page = found.text[parameters.offset : parameters.offset + parameters.limit]
+    end = parameters.offset + len(page)
+    if end < len(found.text):
+        page = output.whole_lines(page) or page
+        end = parameters.offset + len(page)
+    next_offset = end if end < len(found.text) else None
+    files = tuple(DiffFile(each.path, each.change, each.insertions, each.deletions) for each in found.entries[:_LISTED])
+    shown = output.text(page)
+    reply = DiffReply(files, len(found.entries), found.insertions, found.deletions, shown, next_offset)
+    if not found.entries:
+        return Reply("no changes since the baseline", reply)
+    lines = [f"{len(found.entries)} files changed, {found.insertions} insertions(+), {found.deletions} deletions(-)"]
+    if parameters.offset == 0:
+        lines += [_line(each) for each in found.entries[:_LISTED]]
+    if len(found.entries) > len(files):
+        lines.append(f"[{len(found.entries) - len(files)} more files]")
+    lines += ["", shown] if shown else []
+    if next_offset is not None:
+        lines.append(f"[{len(found.text)} bytes in all: read on with offset={next_offset}]")
+    if found.truncated:
+        lines.append("[the diff is larger than pyro shows; export the files, or use workspace_exec]")
+    return Reply("\n".join(lines), reply)
+
+
+def _line(each: DiffEntry) -> str:
+    words = f"{each.change} {each.path}"
+    if each.old_path:
+        words += f" (was {each.old_path})"
+    return f"{words} (binary)" if each.binary else f"{words} +{each.insertions} -{each.deletions}"
+
+
+async def workspace_sync_push(call: Call, parameters: SyncParameters) -> Reply:
+    """Copy a folder that the user allows into a workspace."""
+    source = call.limits.folders.source(parameters.source)
+    async with call.telling("copying") as teller:
+        done = await call.pyro.push_workspace_sync(
+            parameters.workspace, source, dest=parameters.dest, on_progress=teller.progress
+        )
+    return Reply(f"{done.files} files, {done.bytes} bytes to {done.dest}", SyncReply(done.dest, done.files, done.bytes))
+
+
+async def workspace_export(call: Call, parameters: ExportParameters) -> Reply:
+    """Copy a file or folder out, to where the user allows it."""
+    output_path = call.limits.folders.output(parameters.output)
+    async with call.telling("copying") as teller:
+        done = await call.pyro.export_workspace(
+            parameters.workspace, parameters.path, output_path, on_progress=teller.progress
+        )
+    words = f"{done.files} files, {done.bytes} bytes to {parameters.output}"
+    skipped = done.skipped[:_LISTED]
+    if done.skipped:
+        words += f"; left out {len(done.skipped)} that lead out or are no files: {', '.join(skipped)}"
+    return Reply(words, ExportReply(parameters.output, done.files, done.bytes, skipped))
+
+
+TOOLS = (
+    Tool(
+        "workspace_sync_push",
+        "Copy files into a workspace",
+        "Use to bring newer files of the user's project into a workspace.",
+        SETS,
+        SyncParameters,
+        SyncReply,
+        workspace_sync_push,
+    ),
+    Tool(
+        "workspace_diff",
+        "Show changes",
+        "Use to review what changed since creation: files, and a patch that git apply takes.",
+        READS,
+        DiffParameters,
+        DiffReply,
+        workspace_diff,
+    ),
+    Tool(
+        "workspace_export",
+        "Copy files out",
+        "Use to hand results to the user. Never overwrites: output must be new, in the project's folder.",
+        CHANGES,
+        ExportParameters,
+        ExportReply,
+        workspace_export,
+    ),
+)

@@ -1,0 +1,126 @@
+"""What commands of a workspace did: the history, and the whole output of each."""
+
+import shlex
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from pyro_mcp.mcp import output
+from pyro_mcp.mcp.call import Call
+from pyro_mcp.mcp.tools.commands import exec_reply, shown_output, standing
+from pyro_mcp.mcp.tools.tool import READS, Reply, Tool
+from pyro_mcp.workspace_models import ExecInfo, ExecResult
+
+_SLICE_SECONDS = 5
+_LISTED = 30
+_COMMAND_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class LogsParameters:
+    workspace: str
+    exec_id: Annotated[str | None, "default: list the commands"] = None
+    offset: Annotated[int, "byte to read from (default 0)", range(1 << 53)] = 0
+    limit: Annotated[int, "most bytes to read (default 8192)", range(1, 32769)] = 8192
+    grep: Annotated[str | None, "only lines that match this regex"] = None
+    wait_seconds: Annotated[int, "wait for its end (default 0)", range(301)] = 0
+
+
+@dataclass(frozen=True)
+class LoggedCommand:
+    exec_id: str
+    status: str
+    command: str
+    exit_code: int | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class LogsReply:
+    status: str | None = None
+    exit_code: int | None = None
+    output: str | None = None
+    total_bytes: int | None = None
+    next_offset: int | None = None
+    commands: tuple[LoggedCommand, ...] | None = None
+
+
+async def workspace_logs(call: Call, parameters: LogsParameters) -> Reply:
+    """The history, or a page of one command's output. Giving a wait up does nothing to the command."""
+    if parameters.exec_id is None:
+        return _history(await call.pyro.workspace_logs(parameters.workspace))
+    result = await _waited(call, parameters.workspace, parameters.exec_id, parameters.wait_seconds)
+    if parameters.wait_seconds and not parameters.offset and parameters.grep is None:
+        return _followed(result)
+    page = await call.pyro.read_command_output(
+        parameters.workspace,
+        parameters.exec_id,
+        offset=parameters.offset,
+        limit=parameters.limit,
+        grep=parameters.grep,
+    )
+    data, next_offset = page.data, page.next_offset
+    if next_offset is not None and parameters.grep is None:
+        data = output.whole_characters(data) or data
+        next_offset -= len(page.data) - len(data)
+    info, shown = result.info, output.text(data)
+    reply = LogsReply(info.status, info.exit_code, shown, page.total_bytes, next_offset)
+    lines = [standing(info.status, info.exit_code, info.duration_ms, info.exec_id), shown]
+    if next_offset is not None:
+        lines.append(f"[there is more of the {page.total_bytes} bytes: read on with offset={next_offset}]")
+    return Reply("\n".join(line for line in lines if line), reply)
+
+
+def _followed(result: ExecResult) -> Reply:
+    """What a caller wants to see who has waited: how it ended, and the end of the output, too."""
+    reply = exec_reply(result)
+    info, total = result.info, result.info.output_bytes
+    next_offset = len(result.head) if result.tail and (total or 0) > len(result.head) + len(result.tail) else None
+    shown = LogsReply(info.status, info.exit_code, shown_output(result), total, next_offset)
+    return Reply(reply.text, shown)
+
+
+async def _waited(call: Call, workspace: str, exec_id: str, seconds: int) -> ExecResult:
+    """How the command stands when it has ended, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    async with call.telling("waiting for the command") as teller:
+        while True:
+            left = max(0, round(deadline - time.monotonic()))
+            slice_seconds = min(left, _SLICE_SECONDS)
+            result = await call.pyro.wait_for_command(workspace, exec_id, wait_seconds=slice_seconds)
+            if result.info.status != "running" or slice_seconds == left:
+                return result
+            teller.say(f"the command runs, {result.info.output_bytes or 0} bytes of output")
+
+
+def _history(commands: tuple[ExecInfo, ...]) -> Reply:
+    listed = tuple(
+        LoggedCommand(info.exec_id, info.status, _short(info.command), info.exit_code, info.duration_ms)
+        for info in commands[-_LISTED:]
+    )
+    lines = [f"{len(commands)} commands, the last {len(listed)}:"] if len(commands) > len(listed) else []
+    for each in listed:
+        ended = each.status if each.exit_code is None else f"{each.status} {each.exit_code}"
+        lines.append(f"{each.exec_id}  {ended}  {each.command}")
+    return Reply("\n".join(lines) or "no commands yet", LogsReply(commands=listed))
+
+
+def _short(command: tuple[str, ...]) -> str:
+    words = command[2] if len(command) == 3 and command[:2] == ("sh", "-c") else shlex.join(command)
+    return words if len(words) <= _COMMAND_CHARACTERS else words[: _COMMAND_CHARACTERS - 3] + "..."
+
+
+TOOLS = (
+    Tool(
+        name="workspace_logs",
+        title="Read output and history of commands",
+        description=(
+            "Use to wait for a running command (wait_seconds), read all of its output in pages (offset) or search it "
+            "(grep), or list the workspace's commands."
+        ),
+        effect=READS,
+        parameters=LogsParameters,
+        result=LogsReply,
+        run=workspace_logs,
+    ),
+)

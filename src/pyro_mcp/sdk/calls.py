@@ -1,0 +1,41 @@
+"""The ways in which calls reach the daemon."""
+
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from pyro_mcp import models
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.errors import DaemonFailed
+from pyro_mcp.models import Progress
+
+T = TypeVar("T")
+OnProgress = Callable[[Progress], None]
+
+
+class Calls:
+    """Part of `Pyro`; it holds nothing but the client."""
+
+    _daemon: DaemonClient
+
+    def _get(self, kind: type[T], path: str) -> T:
+        return models.decode(kind, self._daemon.ask("GET", path))
+
+    def _post(self, kind: type[T], path: str, request: object = None) -> T:
+        body = {} if request is None else models.encode(request)
+        return models.decode(kind, self._daemon.ask("POST", path, body))
+
+    def _long(self, kind: type[T], path: str, request: object, on_progress: OnProgress | None = None) -> T:
+        """A request that reports progress and ends with one result. Leaving it early cancels it."""
+        result: T | None = None
+        with contextlib.closing(self._daemon.stream(path, models.encode(request))) as events:
+            for event in events:
+                if isinstance(event, kind):
+                    result = event
+                elif isinstance(event, Progress) and on_progress is not None:
+                    on_progress(event)
+        if result is None:
+            raise DaemonFailed(
+                "daemon_gone", "pyro's daemon ended in the middle of the request", "look at how things stand, and retry"
+            )
+        return result

@@ -1,0 +1,28 @@
+"""Commands that have ended, with everything that they wrote."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A throwaway VM's command. `duration_ms` covers the machine's boot too."""
+
+    environment: str
+    vmm: str
+    exit_code: int
+    timed_out: bool
+    duration_ms: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """A workspace's command. `status` and `exit_code` are as in `ExecInfo`; `exec_id` finds it in the history."""
+
+    exec_id: str
+    status: str
+    exit_code: int | None
+    duration_ms: int
+    stdout: bytes
+    stderr: bytes

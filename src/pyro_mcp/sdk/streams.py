@@ -1,0 +1,106 @@
+"""Commands under way, followed as they happen."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import ClassVar, Self
+
+from pyro_mcp import models
+from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.errors import DaemonFailed
+from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp.models import RunAccepted, RunFinished, RunRequest, SignalRequest
+from pyro_mcp.sdk.addresses import exec_path, workspace_path
+from pyro_mcp.workspace_models import ExecInfo, ExecRequest, ExecStarted
+
+
+class CommandStream:
+    """A command under way: iterate over it for its events, from another thread give it input and signals.
+
+    Leaving it (`close`, or the end of a `with` block) before the end ends the command.
+    """
+
+    _END: ClassVar[type[Event]]
+
+    def __init__(self, daemon: DaemonClient, path: str, request: object) -> None:
+        self._daemon = daemon
+        self._events = daemon.stream(path, models.encode(request))
+        self._path = ""
+
+    def __iter__(self) -> Iterator[Event | OutputChunk]:
+        """Events in order up to the last one, which tells of the end.
+
+        Raises `PyroError`; output that is not read holds the command back.
+        """
+        finished = False
+        for event in self._events:
+            self._learn(event)
+            finished = isinstance(event, self._END)
+            yield event
+        if not finished:
+            raise DaemonFailed(
+                "daemon_gone", "pyro's daemon ended in the middle of the command", "run the command again"
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal (1 to 64) to the command's process group. Raises `NotFound` when it has ended."""
+        self._daemon.ask("POST", f"{self._path}/signal", models.encode(SignalRequest(number)))
+
+    def send_input(self, parts: Iterable[bytes]) -> None:
+        """Give the command its input, part by part as `parts` yields them, and end it; returns when all is taken."""
+        self._daemon.upload(f"{self._path}/stdin", parts)
+
+    def _over(self, daemon: DaemonClient) -> Self:
+        """The same command, whose signals and input go through another client of the same daemon."""
+        other = copy.copy(self)
+        other._daemon = daemon
+        return other
+
+    def cancel(self) -> None:
+        """From another thread: end the command; whoever iterates over the stream gets `DaemonFailed`."""
+        self._events.cancel()
+
+    def close(self) -> None:
+        """End the command if it has not ended."""
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _learn(self, event: Event | OutputChunk) -> None:
+        """Take from the first event what signals and input are addressed to."""
+        raise NotImplementedError
+
+
+class RunStream(CommandStream):
+    """A command in a throwaway VM: `RunAccepted`, `Progress`, `RunStarted`, output, and last `RunFinished`."""
+
+    _END = RunFinished
+
+    def __init__(self, daemon: DaemonClient, request: RunRequest) -> None:
+        super().__init__(daemon, "/v1/runs", request)
+
+    def _learn(self, event: Event | OutputChunk) -> None:
+        if isinstance(event, RunAccepted):
+            self._path = f"/v1/runs/{event.run_id}"
+
+
+class ExecStream(CommandStream):
+    """A command in a workspace: `ExecStarted`, output, and last `ExecInfo`. `exec_id` is empty before its start."""
+
+    _END = ExecInfo
+
+    def __init__(self, daemon: DaemonClient, workspace: str, request: ExecRequest) -> None:
+        super().__init__(daemon, workspace_path(workspace, "/execs"), request)
+        self.exec_id = ""
+        self._workspace = workspace
+
+    def _learn(self, event: Event | OutputChunk) -> None:
+        if isinstance(event, ExecStarted):
+            self.exec_id = event.exec_id
+            self._path = exec_path(self._workspace, event.exec_id)

@@ -1,0 +1,74 @@
+"""What a daemon that starts finds of the one before it.
+
+record says            and its VMM       then
+creating, purged       whatever          ended, removed for good
+running                answers           taken over, with the commands that run in it
+running                is silent         ended; stopped: machine-died
+running                is gone           stopped: machine-died, or host-restarted
+stopped, deleted       runs              ended: nobody was told that it came up
+"""
+
+import asyncio
+import logging
+
+from pyro_mcp.errors import PyroError
+from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import Watched
+from pyro_mcp.workspace import kept
+from pyro_mcp.workspace.core import Core
+from pyro_mcp.workspace.live import host_boot_id
+from pyro_mcp.workspace.prune import remove_for_good
+from pyro_mcp.workspace.record import CREATING, HOST_RESTARTED, MACHINE_DIED, PURGED, RUNNING, WorkspaceRecord
+
+log = logging.getLogger(__name__)
+
+
+async def put_in_order(core: Core) -> tuple[WorkspaceRecord, ...]:
+    """Clear up what is left of things half done; returns the workspaces whose machines run, to be taken over."""
+    running = []
+    for record in await asyncio.to_thread(core.records.all):
+        try:
+            if await _put_in_order(core, record):
+                running.append(record)
+        except (PyroError, OSError) as error:
+            log.error("cannot put %s in order: %s", record.workspace_id, error)
+    return tuple(running)
+
+
+async def take_over(core: Core, record: WorkspaceRecord) -> None:
+    """Join its machine, or say that it is gone; the caller holds the workspace exclusively."""
+    assert record.process is not None  # noqa: S101  (`put_in_order` returns no others)
+    if not await core.machines.adopt(record, record.process):
+        await asyncio.to_thread(_gone, core, record, MACHINE_DIED)
+
+
+async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
+    """Returns whether it runs."""
+    process = record.process if record.boot_id == host_boot_id() else None
+    if record.state == RUNNING and process is not None and _runs(process):
+        return True
+    if process is not None:
+        await kept.kill(process)
+    if record.state in (CREATING, PURGED):
+        await asyncio.to_thread(remove_for_good, core, record.workspace_id)
+        return False
+    if record.state == RUNNING:
+        restarted = record.boot_id != host_boot_id()
+        await asyncio.to_thread(_gone, core, record, HOST_RESTARTED if restarted else MACHINE_DIED)
+    elif record.process is not None:
+        await asyncio.to_thread(core.records.ended, record.workspace_id)
+    await asyncio.to_thread(core.places.sweep, record)
+    return False
+
+
+def _gone(core: Core, record: WorkspaceRecord, because: str) -> None:
+    core.history.lost(record.workspace_id)
+    core.records.stopped(record.workspace_id, because)
+
+
+def _runs(process: Detached) -> bool:
+    vmm = Watched.find(process)
+    if vmm is None:
+        return False
+    vmm.close()
+    return True

@@ -1,0 +1,70 @@
+"""What the parts of the engine share."""
+
+import asyncio
+from dataclasses import dataclass
+
+from pyro_mcp.images.store import Store
+from pyro_mcp.workspace.history import History
+from pyro_mcp.workspace.holds import Holds
+from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.live import Machines
+from pyro_mcp.workspace.places import Places
+from pyro_mcp.workspace.record import DELETED, KEPT_FOR, WorkspaceRecord, after
+from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace_models import WorkspaceInfo
+
+
+@dataclass(frozen=True)
+class Core:
+    """The workspaces of one PYRO_HOME: their files, what is written down of them, and their machines."""
+
+    places: Places
+    records: Records
+    history: History
+    holds: Holds
+    machines: Machines
+    images: Store
+    find_host: FindHost
+
+    async def record(self, workspace_id: str) -> WorkspaceRecord:
+        """How a workspace stands now, for whoever has just been given a hold on it. Raises `NotFound`."""
+        return await asyncio.to_thread(self.records.get, workspace_id)
+
+    def info(self, record: WorkspaceRecord, counts: dict[str, tuple[int, int]] | None = None) -> WorkspaceInfo:
+        """What clients get to see of it; `counts` are those of the history, if they are at hand."""
+        if counts is None:
+            counts = self.history.counts(record.workspace_id)
+        commands, running = counts.get(record.workspace_id, (0, 0))
+        recoverable, until = _recoverable(record)
+        return WorkspaceInfo(
+            workspace_id=record.workspace_id,
+            environment=record.environment,
+            environment_digest=record.digest,
+            state=record.state,
+            vcpu_count=record.vcpu_count,
+            mem_mib=record.mem_mib,
+            network_policy=record.network_policy,
+            created_at=record.created_at,
+            vmm=record.vmm,
+            name=record.name,
+            labels=record.labels,
+            seed=record.seed,
+            ttl_seconds=record.ttl_seconds,
+            expires_at=record.expires_at,
+            stopped_because=record.stopped_because,
+            deleted_at=record.deleted_at,
+            recoverable=recoverable,
+            recoverable_until=until,
+            disk_bytes=self.places.used_bytes(record),
+            command_count=commands,
+            running_commands=running,
+        )
+
+
+def _recoverable(record: WorkspaceRecord) -> tuple[tuple[str, ...], str | None]:
+    """What `restore` would bring back now, and until when."""
+    if record.state == DELETED and record.deleted_at is not None:
+        return ("delete",), after(record.deleted_at, KEPT_FOR)
+    if record.kept is not None:
+        return ("reset",), after(record.kept.kept_at, KEPT_FOR)
+    return (), None

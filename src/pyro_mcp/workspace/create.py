@@ -1,0 +1,116 @@
+"""Making a workspace, all of it or nothing."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from pyro_mcp.errors import InvalidRequest, NotFound
+from pyro_mcp.images import store, uses
+from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
+from pyro_mcp.workspace import names
+from pyro_mcp.workspace.blank import blank_disk
+from pyro_mcp.workspace.command_words import check_range
+from pyro_mcp.workspace.core import Core
+from pyro_mcp.workspace.environments import Report, ensure_installed
+from pyro_mcp.workspace.lifecycle import boot
+from pyro_mcp.workspace.places import FIRST_DISK
+from pyro_mcp.workspace.prune import remove_for_good
+from pyro_mcp.workspace.record import CREATING, DELETED, RUNNING, STOPPED, WorkspaceRecord, now
+from pyro_mcp.workspace.records import name_in_use
+from pyro_mcp.workspace.seed import build_seed
+from pyro_mcp.workspace_models import NETWORK_POLICIES, CreateWorkspace
+
+_ANY_STATE = (CREATING, RUNNING, STOPPED, DELETED)
+
+
+def check(request: CreateWorkspace) -> None:
+    """Refuse what cannot be made, naming the parameter."""
+    check_range("--vcpu-count", request.vcpu_count, VCPU_RANGE)
+    check_range("--mem-mib", request.mem_mib, MEM_MIB_RANGE)
+    if request.ttl_seconds is not None:
+        check_range("--ttl-seconds", request.ttl_seconds, TIMEOUT_SECONDS_RANGE)
+    if request.network_policy not in NETWORK_POLICIES:
+        raise InvalidRequest(
+            "bad_network_policy",
+            f"{request.network_policy[:40]!r} is no network policy",
+            f"use one of: {', '.join(NETWORK_POLICIES)}",
+        )
+    if request.network_policy != "off":
+        raise InvalidRequest(
+            "network_unsupported",
+            "workspaces have no network in this version of pyro",
+            "leave --network-policy out, or use off",
+        )
+    if request.name is not None:
+        names.check_name(request.name)
+    names.check_labels(request.labels)
+    if request.seed_path is not None and (not request.seed_path.startswith("/") or "\0" in request.seed_path):
+        raise InvalidRequest("bad_seed_path", "the seed's path is not absolute", "give the whole path")
+
+
+async def create(core: Core, workspace_id: str, request: CreateWorkspace, report: Report) -> None:
+    """Make a workspace that runs; the caller holds `workspace_id`, an id that is free, exclusively.
+
+    An environment that is not installed is pulled first. Raises `Conflict` (`name_in_use`), `NotFound`, `HostUnfit`,
+    `SourceFailed`, `GuestFailed`, or as `seed.build_seed` does; then, and when cancelled, nothing is left of it.
+    """
+    await asyncio.to_thread(_check_free, core, request.name)
+    host = await core.find_host()
+    await ensure_installed(core.images, request.environment, report)
+    try:
+        record = await _write_down(core, workspace_id, request, host.driver.name)
+        await _furnish(core, record, request, report)
+        await report(Progress("create", "boot", request.environment))
+        await boot(core, await core.record(workspace_id))
+    except BaseException:
+        await to_the_end(_take_back(core, workspace_id))
+        raise
+
+
+def _check_free(core: Core, name: str | None) -> None:
+    """Before a pull of minutes; that the name is free is made sure of later, when it is written down."""
+    if name is not None and any(name == record.name and record.state != DELETED for record in core.records.all()):
+        raise name_in_use(name)
+
+
+async def _write_down(core: Core, workspace_id: str, request: CreateWorkspace, vmm: str) -> WorkspaceRecord:
+    with await store.open_verified(core.images, request.environment) as image:
+        record = WorkspaceRecord(
+            workspace_id=workspace_id,
+            environment=image.environment,
+            digest=image.digest,
+            vcpu_count=request.vcpu_count,
+            mem_mib=request.mem_mib,
+            network_policy=request.network_policy,
+            created_at=now().isoformat(),
+            vmm=vmm,
+            disk=FIRST_DISK,
+            name=request.name,
+            labels=dict(request.labels),
+            ttl_seconds=request.ttl_seconds,
+        )
+        # While the image is open nobody can remove it, and from then on nobody does.
+        await to_the_end(asyncio.to_thread(_begin, core, record))
+    return record
+
+
+def _begin(core: Core, record: WorkspaceRecord) -> None:
+    core.records.add(record)
+    core.places.make(record.workspace_id)
+    uses.keep(core.images, record.digest, core.places.folder(record.workspace_id))
+
+
+async def _furnish(core: Core, record: WorkspaceRecord, request: CreateWorkspace, report: Report) -> None:
+    if request.seed_path is not None:
+        image = core.places.seed(record.workspace_id)
+        seed = await build_seed(Path(request.seed_path), image, everything=request.seed_all, report=report)
+        image.chmod(0o444)  # the VMM of root reads it as nobody; others cannot pass the folder above
+        await to_the_end(asyncio.to_thread(core.records.seeded, record.workspace_id, seed))
+    await blank_disk(core.images, core.places.disk(record))
+
+
+async def _take_back(core: Core, workspace_id: str) -> None:
+    with contextlib.suppress(NotFound):  # it was not even written down
+        await core.machines.end(await core.record(workspace_id), orderly=False)
+    await asyncio.to_thread(remove_for_good, core, workspace_id, in_states=_ANY_STATE)

@@ -1,0 +1,209 @@
+"""Machines that outlive the daemon: booted from a workspace's files, found again, left, and ended."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pyro_mcp.errors import GuestFailed, HostUnfit, InternalError
+from pyro_mcp.guest import client
+from pyro_mcp.images import locks
+from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import Watched
+from pyro_mcp.vmm import channel
+from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.qemu import QemuDriver
+from pyro_mcp.workspace import boot
+from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.places import Places
+from pyro_mcp.workspace.record import WorkspaceRecord
+
+log = logging.getLogger(__name__)
+_ADOPTED_SECONDS = 20.0  # within which a machine that is found again must answer
+_ORDERLY_SECONDS = 10.0  # that a guest may take to put its disk in order
+_KILLED_SECONDS = 10.0  # that the kernel may take to end a process, which takes it milliseconds
+_DISK_SECONDS = 10.0  # that the last user of a disk may take to let go of it, being dead already
+_LOOK_AGAIN_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class KeptMachine:
+    """A running VMM and a session with its guest's agent; `leave` it or `end` it."""
+
+    process: Detached
+    vmm: Watched
+    guest: client.GuestClient
+    session: AsyncExitStack
+    console: Callable[[], str]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the VMM or the session with its guest has ended."""
+        return self.guest.closed.is_set() or not self.vmm.alive
+
+    async def gone(self) -> None:
+        """Wait until the VMM or the session with its guest has ended."""
+        waits = [asyncio.ensure_future(self.vmm.wait()), asyncio.ensure_future(self.guest.closed.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+
+    async def leave(self) -> None:
+        """End the session; the machine lives on."""
+        await self.session.aclose()
+        self.vmm.close()
+
+    async def end(self, *, orderly: bool) -> None:
+        """End the machine; `orderly` gives its guest 10 seconds to put its disk in order first."""
+        if orderly:
+            with contextlib.suppress(TimeoutError, GuestFailed):
+                async with asyncio.timeout(_ORDERLY_SECONDS):
+                    await self.guest.poweroff()
+                    await self.vmm.wait()
+        await _kill(self.vmm)
+        await self.leave()
+
+
+async def start(
+    host: Host, image: Path, record: WorkspaceRecord, places: Places, before_start: Callable[[Detached], None]
+) -> KeptMachine:
+    """Boot a workspace's machine; `before_start` is called in another thread with each VMM that is tried.
+
+    Raises `HostUnfit`, or `GuestFailed` if the guest does not come up; nothing runs then, nor if this is cancelled.
+    """
+    disk = await _open_disk(places.disk(record))
+    try:
+        seed = places.seed(record.workspace_id)
+        plain = boot.machine_spec(host, image, disk, vcpu_count=record.vcpu_count, mem_mib=record.mem_mib)
+        spec = replace(plain, workspace=True, durable=True, seed=seed if record.seed is not None else None)
+        socket = places.socket(record.workspace_id)
+
+        async def attempt(driver: QemuDriver, ready_seconds: float) -> KeptMachine:
+            async with host.boot_slots:
+                return await _boot(driver, spec, socket, ready_seconds, before_start)
+
+        return await boot.twice(host.driver, attempt)
+    finally:
+        os.close(disk)
+
+
+async def find_again(process: Detached, socket: Path) -> KeptMachine | None:
+    """The machine of that VMM, or None if it does not run any more.
+
+    Raises `GuestFailed` where its guest is silent; it is ended then, but not if this is cancelled.
+    """
+    vmm = Watched.find(process)
+    if vmm is None:
+        return None
+    try:
+        return await _reach(process, vmm, socket, _ADOPTED_SECONDS, lambda: "")
+    except asyncio.CancelledError:
+        vmm.close()
+        raise
+    except BaseException:
+        await to_the_end(_kill_and_close(vmm))
+        raise
+
+
+async def kill(process: Detached) -> None:
+    """End a VMM, if it still runs."""
+    vmm = Watched.find(process)
+    if vmm is not None:
+        await _kill_and_close(vmm)
+
+
+async def _boot(
+    driver: QemuDriver,
+    spec: MachineSpec,
+    socket: Path,
+    ready_seconds: float,
+    before_start: Callable[[Detached], None],
+) -> KeptMachine:
+    printed = channel.BoundedLog()
+    try:
+        process = await _spawn(driver, spec, socket, printed.fd, before_start)
+        vmm = Watched.find(process)
+        if vmm is None:
+            raise GuestFailed("guest_gone", "the machine ended as soon as it was started", "run `pyro doctor`")
+        try:
+            machine = await _reach(process, vmm, socket, ready_seconds, printed.text)
+        except BaseException:
+            await to_the_end(_kill_and_close(vmm))
+            raise
+    except GuestFailed as error:
+        said = boot.explained(error, printed.text())
+        printed.close()
+        raise said from error
+    except BaseException:
+        printed.close()
+        raise
+    machine.session.callback(printed.close)
+    return machine
+
+
+async def _spawn(
+    driver: QemuDriver, spec: MachineSpec, socket: Path, log_fd: int, before_start: Callable[[Detached], None]
+) -> Detached:
+    unwanted: list[Detached] = []
+    try:
+        with channel.listening(socket) as listener:
+            starting = asyncio.to_thread(driver.start_kept, spec, listener, log_fd, before_start)
+            return await to_the_end(starting, unwanted.append)
+    except OSError as error:
+        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
+    finally:
+        for process in unwanted:  # started, but cancelled meanwhile
+            await to_the_end(kill(process))
+
+
+async def _reach(
+    process: Detached, vmm: Watched, socket: Path, ready_seconds: float, console: Callable[[], str]
+) -> KeptMachine:
+    """A session with a machine's guest. Raises `GuestFailed`."""
+    async with AsyncExitStack() as stack:
+        guest = await stack.enter_async_context(client.reconnect(socket, timeout_seconds=ready_seconds))
+        return KeptMachine(process, vmm, guest, stack.pop_all(), console)
+
+
+async def _kill(vmm: Watched) -> None:
+    vmm.kill()
+    try:
+        async with asyncio.timeout(_KILLED_SECONDS):
+            await vmm.wait()
+    except TimeoutError:
+        log.error("a VMM has not ended %g s after it was killed", _KILLED_SECONDS)
+
+
+async def _kill_and_close(vmm: Watched) -> None:
+    try:
+        await _kill(vmm)
+    finally:
+        vmm.close()
+
+
+async def _open_disk(path: Path) -> int:
+    """The disk, locked for as long as anybody has this descriptor: no two machines ever write to one disk."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostUnfit(
+            "disk_gone", f"the workspace's disk cannot be used: {error}", "pyro workspace restore"
+        ) from None
+    try:
+        async with asyncio.timeout(_DISK_SECONDS):
+            while not locks.try_lock(fd):  # noqa: ASYNC110  (a lock tells nobody when it is free)
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, TimeoutError):
+            raise InternalError("disk_in_use", f"another machine still has {path.name}", "pyro doctor") from None
+        raise
+    return fd

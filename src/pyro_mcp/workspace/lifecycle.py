@@ -1,0 +1,93 @@
+"""From one state of a workspace to another; whoever calls these holds the workspace exclusively.
+
+Each of them leaves the record true at every moment, so that a daemon that is killed in the middle leaves a workspace
+that the next one understands (see `adopt`). Only `boot` may be cancelled; the others are to be run to their end.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from pyro_mcp.errors import InvalidRequest, NotFound, PyroError
+from pyro_mcp.workspace import names
+from pyro_mcp.workspace.blank import blank_disk
+from pyro_mcp.workspace.core import Core
+from pyro_mcp.workspace.places import next_disk
+from pyro_mcp.workspace.record import DELETED, MACHINE_DIED, RUNNING, STOPPED, WorkspaceRecord, after, is_past, now
+from pyro_mcp.workspace.records import nothing_to_restore
+from pyro_mcp.workspace_models import ResetWorkspace, RestoreWorkspace
+
+BASELINE = "baseline"
+
+
+async def boot(core: Core, record: WorkspaceRecord) -> None:
+    """Boot its machine, unless it runs; its time limit begins anew, unless there is some of it left.
+
+    Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; it is as stopped then as before.
+    """
+    if core.machines.get(record.workspace_id) is None:
+        await core.machines.start(record, _deadline(record))
+
+
+async def stop(core: Core, record: WorkspaceRecord, because: str) -> None:
+    """End its machine, and say why; one that is stopped already is stopped for this reason from now on."""
+    await core.machines.end(record)
+    if record.state in (RUNNING, STOPPED):
+        await asyncio.to_thread(core.records.stopped, record.workspace_id, because)
+
+
+async def delete(core: Core, record: WorkspaceRecord) -> None:
+    """End its machine and take it out of sight; all its files stay."""
+    await core.machines.end(record)
+    await asyncio.to_thread(core.records.deleted, record.workspace_id)
+
+
+async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) -> None:
+    """Boot it with a blank disk, and keep the one that it had instead of what an earlier reset left."""
+    if request.snapshot != BASELINE:
+        raise NotFound(
+            "unknown_snapshot", f"there is no snapshot {request.snapshot[:64]!r}", f"`{BASELINE}` is always there"
+        )
+    disk = next_disk(record)
+    await blank_disk(core.images, core.places.folder(record.workspace_id) / disk)
+    try:
+        await core.machines.end(record)
+        await asyncio.to_thread(core.records.switch_disk, record.workspace_id, disk, because=MACHINE_DIED)
+    except PyroError:
+        await asyncio.to_thread(core.places.remove_disk, record.workspace_id, disk)
+        raise
+    if record.kept is not None:
+        await asyncio.to_thread(core.places.remove_disk, record.workspace_id, record.kept.disk)
+    await boot(core, await core.record(record.workspace_id))
+
+
+async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace) -> None:
+    """Bring it back stopped if it is deleted; else bring back the disk that its last reset replaced, and keep this one.
+
+    Raises `Conflict`: `name_in_use`, `nothing_to_restore`.
+    """
+    if request.name is not None:
+        names.check_name(request.name)
+    if record.state == DELETED:
+        name = record.name if request.name is None else request.name
+        await asyncio.to_thread(core.records.undeleted, record.workspace_id, name=name)
+        return
+    if request.name is not None:
+        raise InvalidRequest(
+            "not_deleted", f"{record.workspace_id} is not deleted", "`pyro workspace update` gives it another name"
+        )
+    if record.kept is None:
+        raise nothing_to_restore(record.workspace_id)
+    ran = record.state == RUNNING
+    await core.machines.end(record)
+    because = MACHINE_DIED if ran else record.stopped_because
+    await asyncio.to_thread(core.records.swap_disks, record.workspace_id, because=because)
+    if ran:
+        await boot(core, await core.record(record.workspace_id))
+
+
+def _deadline(record: WorkspaceRecord) -> str | None:
+    if record.ttl_seconds is None:
+        return None
+    if record.expires_at is not None and not is_past(record.expires_at):
+        return record.expires_at
+    return after(now().isoformat(), timedelta(seconds=record.ttl_seconds))

@@ -1,0 +1,219 @@
+"""The workspaces' machines that run: started, watched, ended, and handed from one daemon to the next.
+
+Whoever starts or ends a machine here holds its workspace exclusively. A machine that ends by itself is seen by its
+watch, which holds nothing: it writes down only what is still true of that very machine.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyro_mcp import tasks
+from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest.client import GuestClient
+from pyro_mcp.images import store
+from pyro_mcp.images.store import Store
+from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.process import Detached
+from pyro_mcp.workspace import kept
+from pyro_mcp.workspace.commands import CommandRunner
+from pyro_mcp.workspace.deadlines import Deadlines
+from pyro_mcp.workspace.history import History
+from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.kept import KeptMachine
+from pyro_mcp.workspace.places import Places
+from pyro_mcp.workspace.record import MACHINE_DIED, RUNNING, WorkspaceRecord
+from pyro_mcp.workspace.records import Records
+
+log = logging.getLogger(__name__)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_ADOPT_SECONDS = 20.0  # that a guest may take to tell of its commands
+_LAST_WORDS = 300  # characters
+
+
+@dataclass(frozen=True)
+class LiveWorkspace:
+    """A workspace whose guest answers."""
+
+    workspace_id: str
+    guest: GuestClient
+    runner: CommandRunner
+
+
+@dataclass
+class _Live:
+    workspace: LiveWorkspace
+    machine: KeptMachine
+    watch: "asyncio.Task[None] | None" = None
+
+
+class Machines:
+    """The machines of one PYRO_HOME that run; `on_deadline` is called with the id of one whose time is up."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        records: Records,
+        history: History,
+        images: Store,
+        find_host: FindHost,
+        on_deadline: Callable[[str], None],
+    ) -> None:
+        self._places = places
+        self._records = records
+        self._history = history
+        self._images = images
+        self._find_host = find_host
+        self._deadlines = Deadlines(on_deadline)
+        self._live: dict[str, _Live] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        """How many run."""
+        return len(self._live)
+
+    def get(self, workspace_id: str) -> LiveWorkspace | None:
+        """The workspace, if its machine runs; one that has just died does not, whether its watch knows it or not."""
+        live = self._live.get(workspace_id)
+        return None if live is None or live.machine.is_gone else live.workspace
+
+    async def start(self, record: WorkspaceRecord, expires_at: str | None) -> None:
+        """Boot the machine of a workspace that has none running.
+
+        Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; then, and when cancelled before its
+        guest answers, nothing runs.
+        """
+        await self.end(record, orderly=False)  # one that died, and whose watch does not know it yet
+        workspace_id = record.workspace_id
+        try:
+            machine = await self._boot(record)
+        except BaseException:
+            await to_the_end(asyncio.to_thread(self._not_started, record))
+            raise
+        await to_the_end(self._started(workspace_id, machine, expires_at))
+
+    async def adopt(self, record: WorkspaceRecord, process: Detached) -> bool:
+        """Find a machine again that another daemon started; False if it is gone, or was ended because it is silent."""
+        try:
+            machine = await kept.find_again(process, self._places.socket(record.workspace_id))
+            if machine is None:
+                return False
+            live = self._joined(record.workspace_id, machine)
+            await self._adopt_commands(live)
+        except GuestFailed as error:
+            log.warning("%s cannot be taken over: %s", record.workspace_id, error.message)
+            return False
+        self._watch(live, record.expires_at)
+        return True
+
+    async def end(self, record: WorkspaceRecord, *, orderly: bool = True) -> None:
+        """End its machine, if one runs; what is written down of it is the caller's."""
+        live = self._live.pop(record.workspace_id, None)
+        if live is not None:
+            await to_the_end(self._end(live, orderly=orderly))
+        elif record.process is not None:
+            await to_the_end(kept.kill(record.process))
+
+    async def leave_commands(self) -> None:
+        """Let go of the commands in all machines; they go on."""
+        for live in list(self._live.values()):
+            await live.workspace.runner.detach()
+
+    async def close(self) -> None:
+        """Let go of all machines; they live on."""
+        self._deadlines.close()
+        for watch in list(self._watches):
+            await tasks.end(watch)
+        for live in list(self._live.values()):
+            await live.workspace.runner.detach()
+            await live.machine.leave()
+        self._live.clear()
+
+    def postpone(self, workspace_id: str, seconds: float) -> None:
+        """Call `on_deadline` for it again so much later."""
+        self._deadlines.set_in(workspace_id, seconds)
+
+    async def _boot(self, record: WorkspaceRecord) -> KeptMachine:
+        host = await self._find_host()
+        boot_id = host_boot_id()
+
+        def before_start(process: Detached) -> None:
+            self._records.starting(record.workspace_id, host.driver.name, process, boot_id)
+
+        with await store.open_digest(self._images, record.environment, record.digest) as image:
+            return await kept.start(host, image.path, record, self._places, before_start)
+
+    async def _started(self, workspace_id: str, machine: KeptMachine, expires_at: str | None) -> None:
+        try:
+            await asyncio.to_thread(self._records.running, workspace_id, expires_at)
+        except BaseException:
+            await machine.end(orderly=False)
+            raise
+        self._watch(self._joined(workspace_id, machine), expires_at)
+
+    def _not_started(self, record: WorkspaceRecord) -> None:
+        if record.state == RUNNING:  # its machine has died, and nobody has said so yet
+            self._records.stopped(record.workspace_id, MACHINE_DIED)
+        else:
+            self._records.ended(record.workspace_id)
+
+    def _joined(self, workspace_id: str, machine: KeptMachine) -> _Live:
+        runner = CommandRunner(workspace_id, machine.guest, self._history)
+        return _Live(LiveWorkspace(workspace_id, machine.guest, runner), machine)
+
+    async def _adopt_commands(self, live: _Live) -> None:
+        try:
+            async with asyncio.timeout(_ADOPT_SECONDS):
+                await live.workspace.runner.adopt()
+        except TimeoutError:
+            await to_the_end(live.machine.end(orderly=False))
+            raise GuestFailed("guest_silent", "its agent does not tell of its commands") from None
+        except GuestFailed:
+            await to_the_end(live.machine.end(orderly=False))
+            raise
+        except BaseException:
+            await to_the_end(live.machine.leave())
+            raise
+
+    def _watch(self, live: _Live, expires_at: str | None) -> None:
+        workspace_id = live.workspace.workspace_id
+        self._live[workspace_id] = live
+        self._deadlines.set(workspace_id, expires_at)
+        live.watch = asyncio.create_task(self._see_its_end(live))
+        self._watches.add(live.watch)
+        live.watch.add_done_callback(self._watches.discard)
+
+    async def _see_its_end(self, live: _Live) -> None:
+        workspace_id = live.workspace.workspace_id
+        await live.machine.gone()
+        if self._live.get(workspace_id) is not live:
+            return
+        said = " ".join(live.machine.console().split())[-_LAST_WORDS:]
+        log.warning("the machine of %s ended by itself; its last words: %s", workspace_id, said or "none")
+        del self._live[workspace_id]
+        self._deadlines.set(workspace_id, None)
+        await to_the_end(self._bury(live))
+
+    async def _bury(self, live: _Live) -> None:
+        try:
+            stopped = self._records.stopped
+            await asyncio.to_thread(stopped, live.workspace.workspace_id, MACHINE_DIED, live.machine.process)
+        finally:
+            await live.workspace.runner.close()
+            await live.machine.end(orderly=False)
+
+    async def _end(self, live: _Live, *, orderly: bool) -> None:
+        self._deadlines.set(live.workspace.workspace_id, None)
+        if live.watch is not None:
+            await tasks.end(live.watch)
+        await live.workspace.runner.close()
+        await live.machine.end(orderly=orderly)
+
+
+def host_boot_id() -> str:
+    """What tells this boot of the host from the others."""
+    return _BOOT_ID.read_text().strip()

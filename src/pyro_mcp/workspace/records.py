@@ -1,0 +1,219 @@
+"""What is written down of workspaces, and every change of it, each of them one transaction."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pyro_mcp import models
+from pyro_mcp.errors import Conflict, NotFound
+from pyro_mcp.process import Detached
+from pyro_mcp.workspace.database import Database
+from pyro_mcp.workspace.record import CREATING, DELETED, PURGED, RUNNING, STOPPED, KeptDisk, WorkspaceRecord, now
+from pyro_mcp.workspace_models import SeedInfo
+
+_PLAIN = (
+    *("name", "environment", "digest", "vcpu_count", "mem_mib", "network_policy", "created_at", "vmm", "disk"),
+    *("state", "ttl_seconds", "expires_at", "stopped_because", "deleted_at", "boot_id"),
+)
+_SELECT = """
+SELECT workspaces.*, kept_disks.disk AS kept_disk, kept_disks.kept_at AS kept_at
+FROM workspaces LEFT JOIN kept_disks ON kept_disks.workspace_id = workspaces.id
+"""
+
+
+class Records:
+    """The records of one PYRO_HOME. Every change waits for the disk: make it in a thread. Looking does not."""
+
+    def __init__(self, home: Path) -> None:
+        """Raises `HostUnfit`: `state_corrupt`, `state_newer`, `home_unusable`, `no_disk_space`."""
+        self._database = Database(home, durable=True)
+        self._looking = Database(home, durable=False)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._looking.close()
+        self._database.close()
+
+    def all(self) -> tuple[WorkspaceRecord, ...]:
+        """Every workspace, the purged ones too, oldest first."""
+        return self._found("1", ())
+
+    def meant_by(self, reference: str) -> tuple[WorkspaceRecord, ...]:
+        """Those that have this id or this name, or an id that begins so, but none that is purged."""
+        beginning = "substr(workspaces.id, 1, length(?1)) = ?1"
+        return self._found(f"(name = ?1 OR {beginning}) AND state != '{PURGED}'", (reference,))
+
+    def get(self, workspace_id: str) -> WorkspaceRecord:
+        """One of them. Raises `NotFound`."""
+        found = self._found("workspaces.id = ?", (workspace_id,))
+        if not found:
+            raise NotFound("unknown_workspace", f"there is no workspace {workspace_id}", "pyro workspace list")
+        return found[0]
+
+    def add(self, record: WorkspaceRecord) -> None:
+        """Write a new one down. Raises `Conflict` where its name is in use."""
+        values = {name: getattr(record, name) for name in _PLAIN} | {
+            "id": record.workspace_id,
+            "labels": json.dumps(record.labels),
+            "seed": _seed_text(record.seed),
+        }
+        with _unique(record.name), self._database.transaction() as to:
+            to.execute(
+                f"INSERT INTO workspaces ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",  # noqa: S608
+                tuple(values.values()),
+            )
+
+    def describe(self, workspace_id: str, *, name: str | None, labels: dict[str, str]) -> None:
+        """Give it this name, or none, and these labels. Raises `Conflict` where the name is in use."""
+        with _unique(name):
+            self._change(workspace_id, {"name": name, "labels": json.dumps(labels)})
+
+    def seeded(self, workspace_id: str, seed: SeedInfo) -> None:
+        """This is what went into it."""
+        self._change(workspace_id, {"seed": _seed_text(seed)})
+
+    def starting(self, workspace_id: str, vmm: str, process: Detached, boot_id: str) -> None:
+        """This is its VMM from now on, though nobody knows yet whether its guest comes up."""
+        process_columns = {"vmm_pid": process.pid, "vmm_start_time": process.start_time}
+        self._change(workspace_id, {"vmm": vmm, "boot_id": boot_id, **process_columns})
+
+    def running(self, workspace_id: str, expires_at: str | None) -> None:
+        """Its guest answers."""
+        self._change(workspace_id, {"state": RUNNING, "stopped_because": None, "expires_at": expires_at})
+
+    def ended(self, workspace_id: str, process: Detached | None = None) -> None:
+        """Its VMM (that one, if given) is no more; whether it is to be one again, its state tells."""
+        self._change(workspace_id, {"vmm_pid": None, "vmm_start_time": None, "boot_id": None}, process)
+
+    def stopped(self, workspace_id: str, because: str | None, process: Detached | None = None) -> None:
+        """Its VMM (that one, if given) is no more, and none is to be."""
+        columns = {"vmm_pid": None, "vmm_start_time": None, "boot_id": None, "expires_at": None}
+        stopped = {**columns, "state": STOPPED, "stopped_because": because}
+        self._change(workspace_id, stopped, process, in_states=(RUNNING, STOPPED))
+
+    def deleted(self, workspace_id: str) -> None:
+        """It is deleted, and can be had back for a while."""
+        columns = {"state": DELETED, "stopped_because": None, "expires_at": None, "deleted_at": now().isoformat()}
+        self._change(workspace_id, {**columns, "vmm_pid": None, "vmm_start_time": None, "boot_id": None})
+
+    def undeleted(self, workspace_id: str, *, name: str | None) -> None:
+        """It is back, stopped, under this name. Raises `Conflict` where that is in use, `NotFound` where it is gone."""
+        columns = {"state": STOPPED, "deleted_at": None, "name": name}
+        with _unique(name):
+            changed = self._change(workspace_id, columns, in_states=(DELETED,))
+        if not changed:
+            raise NotFound(
+                "unknown_workspace", f"the workspace {workspace_id} is gone", "pyro workspace list --deleted"
+            )
+
+    def switch_disk(self, workspace_id: str, disk: str, *, because: str) -> None:
+        """Stopped, and with another disk from now on.
+
+        The present disk is kept, and the one that was kept is kept no longer.
+        """
+        with self._database.transaction() as to:
+            _replace_disk(to, workspace_id, disk, because)
+
+    def swap_disks(self, workspace_id: str, *, because: str | None) -> None:
+        """Stopped, and with the kept disk again; the present one is kept. Raises `Conflict` where none is kept."""
+        with self._database.transaction() as to:
+            kept = to.execute("SELECT disk FROM kept_disks WHERE workspace_id = ?", (workspace_id,)).fetchone()
+            if kept is None:
+                raise nothing_to_restore(workspace_id)
+            _replace_disk(to, workspace_id, kept["disk"], because)
+
+    def drop_kept(self, workspace_id: str, kept: KeptDisk) -> bool:
+        """That disk is kept no longer; False if it was not any more."""
+        with self._database.transaction() as to:
+            where = "workspace_id = ? AND disk = ? AND kept_at = ?"
+            done = to.execute(f"DELETE FROM kept_disks WHERE {where}", (workspace_id, kept.disk, kept.kept_at))  # noqa: S608
+            return done.rowcount > 0
+
+    def purge(self, workspace_id: str, *, in_states: Iterable[str] = (CREATING, DELETED)) -> bool:
+        """It is about to be removed for good; False if it is in none of these states (any more)."""
+        return self._change(workspace_id, {"state": PURGED}, in_states=in_states)
+
+    def remove(self, workspace_id: str) -> None:
+        """Forget a purged one, once its files are gone."""
+        with self._database.transaction() as to:
+            to.execute("DELETE FROM workspaces WHERE id = ? AND state = ?", (workspace_id, PURGED))
+
+    def _found(self, which: str, values: tuple[object, ...]) -> tuple[WorkspaceRecord, ...]:
+        rows = self._looking.rows(f"{_SELECT} WHERE {which} ORDER BY workspaces.rowid", values)
+        return tuple(_record(row) for row in rows)
+
+    def _change(
+        self,
+        workspace_id: str,
+        columns: Mapping[str, object],
+        process: Detached | None = None,
+        in_states: Iterable[str] = (CREATING, RUNNING, STOPPED, DELETED),
+    ) -> bool:
+        """Change columns of one record; False if it is in none of the states, or its VMM is not `process`."""
+        states = tuple(in_states)
+        words = [f"UPDATE workspaces SET {', '.join(f'{name} = ?' for name in columns)}"]  # noqa: S608  (our names)
+        words.append(f"WHERE id = ? AND state IN ({', '.join('?' * len(states))})")
+        values = (*columns.values(), workspace_id, *states)
+        if process is not None:
+            words.append("AND vmm_pid = ? AND vmm_start_time = ?")
+            values = (*values, process.pid, process.start_time)
+        with self._database.transaction() as to:
+            return to.execute(" ".join(words), values).rowcount > 0
+
+
+@contextmanager
+def _unique(name: str | None) -> Iterator[None]:
+    """Around a change of a name: tells of one that is in use."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        if name is None:
+            raise
+        raise name_in_use(name) from None
+
+
+def name_in_use(name: str) -> Conflict:
+    """The error for a name that another workspace has."""
+    return Conflict(
+        "name_in_use", f"another workspace has the name {name!r}", "choose another name, or rename or delete that one"
+    )
+
+
+def nothing_to_restore(workspace_id: str) -> Conflict:
+    """The error for a workspace that is not deleted and has no disk from before a reset."""
+    return Conflict(
+        "nothing_to_restore",
+        f"{workspace_id} is not deleted, and no disk from before a reset is kept for it",
+        "`pyro workspace list --deleted` shows what can be had back",
+    )
+
+
+def _replace_disk(to: sqlite3.Connection, workspace_id: str, disk: str, because: str | None) -> None:
+    to.execute("DELETE FROM kept_disks WHERE workspace_id = ?", (workspace_id,))
+    to.execute(
+        "INSERT INTO kept_disks (workspace_id, disk, kept_at) SELECT id, disk, ? FROM workspaces WHERE id = ?",
+        (now().isoformat(), workspace_id),
+    )
+    to.execute(
+        "UPDATE workspaces SET disk = ?, state = ?, stopped_because = ?,"
+        " vmm_pid = NULL, vmm_start_time = NULL, boot_id = NULL WHERE id = ?",
+        (disk, STOPPED, because, workspace_id),
+    )
+
+
+def _seed_text(seed: SeedInfo | None) -> str | None:
+    return None if seed is None else json.dumps(models.encode(seed))
+
+
+def _record(row: sqlite3.Row) -> WorkspaceRecord:
+    plain = WorkspaceRecord(workspace_id=row["id"], **{name: row[name] for name in _PLAIN})
+    return replace(
+        plain,
+        labels=json.loads(row["labels"]),
+        seed=None if row["seed"] is None else models.decode(SeedInfo, json.loads(row["seed"])),
+        process=None if row["vmm_pid"] is None else Detached(row["vmm_pid"], row["vmm_start_time"]),
+        kept=None if row["kept_disk"] is None else KeptDisk(row["kept_disk"], row["kept_at"]),
+    )

@@ -1,0 +1,113 @@
+"""Connections between requests, and calls that are given up."""
+
+import os
+import socket
+from unittest.mock import patch
+
+import pytest
+
+from pyro_mcp.daemon import pool as pool_module
+from pyro_mcp.daemon.abort import Abort
+from pyro_mcp.daemon.gone import DaemonGone
+from pyro_mcp.daemon.http import Connection
+from pyro_mcp.daemon.pool import Pool
+
+
+def _connection(*, reusable: bool = True) -> tuple[Connection, socket.socket]:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    connection = Connection(ours)
+    connection.reusable = reusable
+    return connection, theirs
+
+
+def _is_closed(theirs: socket.socket) -> bool:
+    try:
+        return theirs.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_what_can_be_used_again_is() -> None:
+    pool = Pool()
+    assert pool.take() is None
+    connection, theirs = _connection()
+    pool.give(connection)
+    assert pool.take() is connection
+    assert pool.take() is None
+    pool.give(connection)
+    pool.close()
+    assert _is_closed(theirs)
+    theirs.close()
+
+
+def test_what_cannot_be_used_again_is_closed() -> None:
+    pool = Pool()
+    connection, theirs = _connection(reusable=False)
+    pool.give(connection)
+    assert pool.take() is None
+    assert _is_closed(theirs)
+    theirs.close()
+
+
+def test_a_connection_whose_daemon_went_away_is_dropped() -> None:
+    pool = Pool()
+    good, theirs = _connection()
+    gone, closed = _connection()
+    pool.give(good)
+    pool.give(gone)
+    closed.close()
+    assert pool.take() is good
+    good.close()
+    theirs.close()
+
+
+def test_a_connection_that_rested_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_REST_SECONDS", 0.0)
+    pool = Pool()
+    connection, theirs = _connection()
+    pool.give(connection)
+    assert pool.take() is None
+    assert _is_closed(theirs)
+    theirs.close()
+
+
+def test_no_more_than_some_are_kept() -> None:
+    pool = Pool()
+    pairs = [_connection() for _ in range(20)]
+    for connection, _ in pairs:
+        pool.give(connection)
+    assert sum(_is_closed(theirs) for _, theirs in pairs) == 12
+    del connection
+    pool.__del__()
+    assert all(_is_closed(theirs) for _, theirs in pairs)
+    for _, theirs in pairs:
+        theirs.close()
+
+
+def test_a_fork_does_not_use_its_parents_connections() -> None:
+    pool = Pool()
+    connection, theirs = _connection()
+    pool.give(connection)
+    with patch.object(os, "getpid", return_value=-1):
+        assert pool.take() is None
+        pool.give(connection)
+        assert pool.take() is connection
+    connection.close()
+    theirs.close()
+
+
+def test_giving_up_breaks_the_connections_in_use_and_no_others() -> None:
+    abort = Abort()
+    used, theirs = _connection()
+    returned, others = _connection()
+    abort.add(used)
+    abort.add(returned)
+    abort.remove(returned)
+    abort.abort()
+    assert _is_closed(theirs)
+    assert not _is_closed(others)
+    with pytest.raises(DaemonGone):
+        abort.add(returned)
+    for end in (used, returned, theirs, others):
+        end.close()

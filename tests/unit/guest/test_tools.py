@@ -1,0 +1,278 @@
+"""Running tools: input and output at once, failures told as ours, and agents that misbehave."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, NotFound, PyroError
+from pyro_mcp.guest import tools
+from pyro_mcp.guest.client import GuestClient, connect
+from pyro_mcp.guest.mux import StreamReset
+from pyro_mcp.guest.violation import ProtocolViolation
+from tests.support.fake_agent import STDERR, STDOUT, AgentStream, FakeAgent, channel, frame, message, serving
+from tests.support.fake_tools import ToolFailed
+from tests.support.live_guest import live_guest
+
+Handler = Callable[[AgentStream], Awaitable[None]]
+READ = tools.ReadTool("/workspace/a", 0, 100)
+UNPACK = tools.UnpackTool("/workspace")
+EXITED = {"type": "exited", "exit_code": 0, "signal": None, "timed_out": False}
+
+
+@asynccontextmanager
+async def agent(handler: Handler) -> AsyncIterator[tuple[GuestClient, FakeAgent]]:
+    with channel() as (ours, theirs):
+        async with asyncio.timeout(60), serving(theirs, handler) as fake, connect(ours, timeout_seconds=30) as client:
+            yield client, fake
+
+
+def saying(*parts: bytes, **end: object) -> Handler:
+    async def handler(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        await stream.send(b"".join(parts))
+        await stream.say(**{**EXITED, **end})
+        stream.finish()
+
+    return handler
+
+
+async def _answer(handler: Handler, tool: tools.Tool = READ, most: int = 0) -> bytes:
+    async with agent(handler) as (client, _):
+        return await tools.run(client, tool, most=most)
+
+
+async def test_what_a_tool_says_is_returned() -> None:
+    assert (
+        await _answer(saying(frame(STDOUT, b"one "), frame(STDERR, b"a warning"), frame(STDOUT, b"two"))) == b"one two"
+    )
+
+
+async def test_the_request_names_the_tool(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    async with live_guest(tmp_path) as (guest, client):
+        answer = await tools.run(client, READ)
+    assert answer.endswith(b"\ncontent")
+    assert guest.requests == [
+        {"type": "tool", "tool": {"name": "read", "path": "/workspace/a", "offset": 0, "limit": 100}}
+    ]
+
+
+async def test_more_than_was_asked_for_is_a_violation() -> None:
+    assert len(await _answer(saying(frame(STDOUT, bytes((64 << 10) + 100))), most=100)) == (64 << 10) + 100
+    with pytest.raises(ProtocolViolation, match="bytes in answer"):
+        await _answer(saying(frame(STDOUT, bytes((64 << 10) + 101))), most=100)
+
+
+async def test_a_long_complaint_is_cut() -> None:
+    """It makes no sense any more, which is all that there is to say of it."""
+    with pytest.raises(ProtocolViolation, match="without a reason"):
+        await _answer(saying(*[frame(STDERR, b"x" * 60_000)] * 50, exit_code=1))
+
+
+async def test_input_and_output_flow_at_once_and_hold_nothing_back(tmp_path: Path) -> None:
+    """More in either direction than all windows together, echoed as it comes."""
+    sent, size = 0, 8 << 20
+
+    async def echo(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        async for _, payload in stream.frames():
+            if not payload:
+                break
+            await stream.send(frame(STDOUT, payload))
+        await stream.say(**EXITED)
+        stream.finish()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < size:
+            sent += 1 << 20
+            yield os.urandom(1 << 20)
+
+    taken = 0
+
+    async def take(data: bytes) -> None:
+        nonlocal taken
+        taken += len(data)
+
+    async with agent(echo) as (client, fake):
+        assert await tools.run(client, UNPACK, stdin=pieces(), on_output=take) == b""
+    assert (taken, fake.overruns) == (size, [])
+
+
+async def test_slow_taking_holds_the_tool_back() -> None:
+    sent = 0
+    going = asyncio.Event()
+
+    async def handler(stream: AgentStream) -> None:
+        nonlocal sent
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        for _ in range(100):
+            await stream.send(frame(STDOUT, bytes(100_000)))
+            sent += 100_000
+        await stream.say(**EXITED)
+        stream.finish()
+
+    async def take(_data: bytes) -> None:
+        await going.wait()
+
+    async with agent(handler) as (client, _):
+        running = asyncio.create_task(tools.run(client, tools.PackTool("/workspace"), on_output=take))
+        before = -1
+        while before != sent:  # until nothing moves any more
+            before = sent
+            await asyncio.sleep(0.02)
+        assert sent <= 2 << 20
+        going.set()
+        await running
+    assert sent == 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "ours"),
+    [
+        ("outside", InvalidRequest, "outside_workspace"),
+        ("not_found", NotFound, "file_not_found"),
+        ("exists", Conflict, "file_exists"),
+        ("not_a_directory", InvalidRequest, "not_a_directory"),
+        ("is_a_directory", InvalidRequest, "is_a_directory"),
+        ("not_a_file", InvalidRequest, "not_a_file"),
+        ("no_space", HostUnfit, "workspace_full"),
+        ("read_only", Conflict, "read_only"),
+        ("bad_archive", InvalidRequest, "bad_archive"),
+        ("bad_patch", InvalidRequest, "bad_patch"),
+        ("patch_failed", InvalidRequest, "patch_failed"),
+        ("bad_pattern", InvalidRequest, "bad_pattern"),
+        ("unknown_command", NotFound, "output_gone"),
+        ("io", GuestFailed, "guest_io"),
+    ],
+)
+async def test_a_failure_means_one_of_our_errors(code: str, kind: type[PyroError], ours: str) -> None:
+    complaint = ToolFailed(code, "line one\nline \x1b[31mtwo\x07").json()
+    with pytest.raises(kind) as caught:
+        await _answer(saying(frame(STDERR, complaint), exit_code=1))
+    assert type(caught.value) is kind
+    assert (caught.value.code, caught.value.message) == (ours, "line one\nline \ufffd[31mtwo\ufffd")
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        b"",
+        b"no JSON",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"code": "io"}',
+        b'{"code": "never heard", "message": "x"}',
+        b'{"code": [], "message": "x"}',
+        b"[" * 60_000,
+    ],
+    ids=lambda complaint: repr(complaint[:20]),
+)
+async def test_a_failure_without_sense_is_a_violation(complaint: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        await _answer(saying(frame(STDERR, complaint) if complaint else b"", exit_code=1))
+
+
+@pytest.mark.parametrize("end", [{"exit_code": 2}, {"exit_code": None, "signal": 9}])
+async def test_a_tool_that_ends_otherwise_failed(end: dict[str, object]) -> None:
+    with pytest.raises(GuestFailed, match=r"`read` ended with") as caught:
+        await _answer(saying(**end))
+    assert caught.value.code == "guest_tool"
+
+
+@pytest.mark.parametrize(("code", "kind"), [("bad_request", InvalidRequest), ("internal", GuestFailed)])
+async def test_a_tool_that_the_agent_refuses(code: str, kind: type[PyroError]) -> None:
+    async def handler(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.send(message(type="error", code=code, message="why"))
+        stream.finish()
+
+    with pytest.raises(kind, match="why"):
+        await _answer(handler)
+
+
+async def test_a_tool_may_end_before_it_has_read_everything() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(100_000)
+        finally:
+            closed.set()
+
+    async with agent(saying(frame(STDERR, ToolFailed("bad_archive", "not a tar").json()), exit_code=1)) as (
+        client,
+        fake,
+    ):
+        fake.gives_window_back = False
+        with pytest.raises(InvalidRequest, match="not a tar"):
+            await tools.run(client, UNPACK, stdin=endless())
+        assert closed.is_set()
+
+
+async def test_an_error_of_the_input_ends_the_tool() -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise NotFound("file_not_found", "it vanished")
+
+    async def waiting(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+
+    async with agent(waiting) as (client, fake):
+        with pytest.raises(NotFound, match="vanished"):
+            await tools.run(client, UNPACK, stdin=failing())
+        await (await fake.new_stream.get()).was_reset.wait()
+
+
+async def test_an_error_of_who_takes_the_output_ends_the_tool() -> None:
+    async def take(_data: bytes) -> None:
+        raise KeyError("mine")
+
+    async def talking(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        await stream.send(frame(STDOUT, b"x"))
+
+    async with agent(talking) as (client, fake):
+        with pytest.raises(KeyError, match="mine"):
+            await tools.run(client, UNPACK, stdin=b"x", on_output=take)
+        await (await fake.new_stream.get()).was_reset.wait()
+
+
+@pytest.mark.parametrize("stdin", [None, b"x" * (2 << 20)])
+async def test_cancelling_ends_the_tool_and_leaves_no_task(stdin: bytes | None) -> None:
+    async def waiting(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+
+    async with agent(waiting) as (client, fake):
+        before = asyncio.all_tasks()
+        running = asyncio.create_task(tools.run(client, UNPACK, stdin=stdin))
+        stream = await fake.new_stream.get()
+        running.cancel()
+        await asyncio.wait((running,))
+        assert running.cancelled()
+        await stream.was_reset.wait()
+        assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.parametrize("stdin", [None, b"x" * (2 << 20)])
+async def test_a_guest_that_dies_in_the_middle(stdin: bytes | None) -> None:
+    async def dying(stream: AgentStream) -> None:
+        await stream.request()
+        await stream.say(type="started", pid=1)
+        await stream._agent.wire.close()
+
+    async with agent(dying) as (client, _):
+        with pytest.raises(StreamReset):
+            await tools.run(client, UNPACK, stdin=stdin)

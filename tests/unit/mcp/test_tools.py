@@ -1,0 +1,325 @@
+"""Every tool: what it asks of the daemon, what it says, and what it says in JSON."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp_types import CallToolResult
+
+from pyro_mcp.errors import CommandNotStarted, Conflict, GuestFailed, InvalidRequest, NotFound
+from pyro_mcp.events import OutputChunk
+from pyro_mcp.mcp.profiles import tools_of
+from pyro_mcp.models import RunFinished
+from pyro_mcp.workspace_models import FileListing
+from tests.unit.mcp.conftest import Calling
+from tests.unit.mcp.fake_pyro import ENDLESS, FakePyro, modified, workspace
+
+W = "w-7k2m"
+
+
+def words(result: CallToolResult, *, error: bool = False) -> str:
+    assert result.is_error is error, result
+    (content,) = result.content
+    assert content.type == "text"
+    if error:
+        assert result.structured_content is None  # hosts hold it against the schema, errors included
+    return content.text
+
+
+async def test_vm_run(call: Calling, fake: FakePyro) -> None:
+    result = await call("vm_run", environment="debian:12", command=["false"], mem_mib="2048")
+    assert words(result) == "exit code 3 after 2.0 s\nout\n\n[stderr]\nerr\n"
+    assert result.structured_content == {
+        "exit_code": 3,
+        "timed_out": False,
+        "duration_ms": 2000,
+        "stdout": "out\n",
+        "stderr": "err\n",
+    }
+    ((_, asked),) = fake.calls
+    assert (asked["request"].command, asked["request"].mem_mib) == (("false",), 2048)
+
+
+async def test_vm_run_keeps_little_of_much_output(call: Calling, fake: FakePyro) -> None:
+    flood = [OutputChunk("stdout", b"x" * 65536)] * 100
+    fake.events = [*flood, OutputChunk("stderr", b"why\n"), RunFinished("debian:12", "qemu", 124, True, 30000)]
+    result = await call("vm_run", environment="debian:12", command="yes")
+    assert words(result).startswith("timed out (exit code 124) after 30.0 s\nxxx")
+    assert "bytes left out]" in result.structured_content["stdout"]
+    assert result.structured_content["stderr"] == "why\n"
+    assert len(json.dumps(result.structured_content)) < 9000
+
+
+async def test_vm_run_without_an_end(call: Calling, fake: FakePyro) -> None:
+    fake.events = []
+    assert words(await call("vm_run", environment="debian:12", command="ls"), error=True).startswith("daemon_gone: ")
+
+
+async def test_exec_takes_a_line_or_words(call: Calling, fake: FakePyro) -> None:
+    result = await call("workspace_exec", workspace=W, command="echo $HOME | wc")
+    await call("workspace_exec", workspace=W, command=["ls", "-l"], timeout_seconds=600, wait_seconds=3)
+    assert words(result) == "exit code 0 after 0.8 s (exec_id x-000000)\nhello\n"
+    assert result.structured_content == {
+        "exec_id": "x-000000",
+        "status": "exited",
+        "output": "hello\n",
+        "exit_code": 0,
+        "duration_ms": 812,
+        "output_bytes": 6,
+    }
+    asked = [arguments for _, arguments in fake.calls]
+    assert [each["command"] for each in asked] == [("sh", "-c", "echo $HOME | wc"), ("ls", "-l")]
+    assert [each["timeout_seconds"] for each in asked] == [30, 600]
+    assert asked[1]["wait"] == 3
+
+
+async def test_exec_hands_back_what_still_runs(call: Calling, fake: FakePyro) -> None:
+    result = await call("workspace_exec", workspace=W, command=ENDLESS[2], wait_seconds=0)
+    assert result.structured_content["status"] == "running"
+    assert "exit_code" not in result.structured_content
+    said = words(result)
+    assert "workspace_logs exec_id=x-000000 wait_seconds=45" in said
+    stopped = await call("workspace_exec", workspace=W, cancel="x-000000")
+    assert stopped.structured_content["status"] == "cancelled"
+    assert "cancel_command" in [name for name, _ in fake.calls]
+
+
+async def test_exec_shows_head_and_tail_and_how_to_read_the_rest(call: Calling, fake: FakePyro) -> None:
+    fake.output = b"".join(b"line %d\n" % i for i in range(10_000))
+    result = await call("workspace_exec", workspace=W, command="seq")
+    shown = result.structured_content["output"]
+    assert shown.startswith("line 0\n")
+    assert shown.endswith("line 9999\n")
+    left_out = len(fake.output) - 8192
+    assert f"[{left_out} bytes left out; read them with workspace_logs exec_id=x-000000 offset=2048]" in shown
+
+
+async def test_exec_wants_one_thing(call: Calling) -> None:
+    assert "either `command` or `cancel`" in words(await call("workspace_exec", workspace=W), error=True)
+    both = await call("workspace_exec", workspace=W, command="ls", cancel="x-1")
+    assert "either `command` or `cancel`" in words(both, error=True)
+
+
+async def test_logs_list_the_history(call: Calling, fake: FakePyro) -> None:
+    assert words(await call("workspace_logs", workspace=W)) == "no commands yet"
+    for number in range(40):
+        await fake.start_command(W, ("sh", "-c", f"echo {number} {'x' * 200}"))
+    result = await call("workspace_logs", workspace=W)
+    assert words(result).startswith("40 commands, the last 30:\nx-00000a  exited 0  echo 10 xxx")
+    listed = result.structured_content["commands"]
+    assert len(listed) == 30
+    assert max(len(each["command"]) for each in listed) == 160
+
+
+async def test_logs_read_in_pages_that_end_between_characters(call: Calling, fake: FakePyro) -> None:
+    fake.output = "\u20ac".encode() * 10
+    await fake.start_command(W, ("cat",))
+    first = await call("workspace_logs", workspace=W, exec_id="x-000000", limit=10)
+    assert first.structured_content["output"] == "\u20ac" * 3
+    assert first.structured_content["next_offset"] == 9
+    assert words(first).endswith("[there is more of the 30 bytes: read on with offset=9]")
+    rest = await call("workspace_logs", workspace=W, exec_id="x-000000", offset=9, grep="x")
+    assert rest.structured_content["output"] == "\u20ac" * 7
+    assert "next_offset" not in rest.structured_content
+    assert fake.calls[-1][1] == {"offset": 9, "limit": 8192, "grep": "x"}
+
+
+async def test_logs_wait_no_longer_than_asked(call: Calling, fake: FakePyro) -> None:
+    await fake.start_command(W, ("true",))
+    await call("workspace_logs", workspace=W, exec_id="x-000000", wait_seconds=30)
+    assert ("wait_for_command", {"wait": 5}) in fake.calls
+
+
+async def test_logs_show_whoever_has_waited_the_end_of_the_output(call: Calling, fake: FakePyro) -> None:
+    fake.output = b"".join(b"line %d\n" % i for i in range(10_000))
+    await fake.start_command(W, ("seq",))
+    result = await call("workspace_logs", workspace=W, exec_id="x-000000", wait_seconds=30)
+    assert result.structured_content["output"].endswith("line 9999\n")
+    assert (result.structured_content["next_offset"], result.structured_content["total_bytes"]) == (
+        2048,
+        len(fake.output),
+    )
+    assert words(result).startswith("exit code 0 after 0.8 s (exec_id x-000000)\nline 0\n")
+
+
+async def test_create_from_the_projects_folder(call: Calling, fake: FakePyro, project: Path) -> None:
+    result = await call(
+        "workspace_create", environment="debian:12", seed_path=".", name="mine", labels={"a": "b"}, mem_mib=2048
+    )
+    assert fake.calls[0][1] == {
+        "environment": "debian:12",
+        "seed_path": str(project),
+        "labels": {"a": "b"},
+        "mem_mib": 2048,
+    }
+    assert words(result) == (
+        "w-new2 made; its files are in /workspace\nstate: running, environment: debian:12\nname: mine\nlabels: a=b\n"
+        "seed: 3 files, 999 bytes"
+    )
+    assert str(project) not in json.dumps(result.structured_content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"seed_path": "/etc"}, "path_not_allowed"),
+        ({"seed_path": "../.."}, "path_not_allowed"),
+        ({"seed_path": "link"}, "path_not_allowed"),
+        ({"seed_path": ""}, "bad_argument"),
+        ({"network_policy": "egress"}, "network_not_allowed"),
+        ({"network_policy": "all"}, "bad_argument"),
+        ({"vcpu_count": 99}, "bad_argument"),
+        ({"allow_path": "/"}, "bad_argument"),
+    ],
+)
+async def test_create_goes_no_further_than_the_user_allows(
+    call: Calling, fake: FakePyro, project: Path, arguments: dict[str, Any], code: str
+) -> None:
+    (project / "link").symlink_to("/etc")
+    assert words(await call("workspace_create", environment="debian:12", **arguments), error=True).startswith(code)
+    assert fake.calls == []
+
+
+async def test_list(call: Calling, fake: FakePyro) -> None:
+    fake.workspaces = [workspace(workspace_id=f"w-{i}", name=f"n{i}", labels={"k": "v"}) for i in range(60)]
+    result = await call("workspace_list")
+    assert words(result).splitlines()[0] == "w-0  running  debian:12  n0  k=v"
+    assert words(result).endswith("[10 more]")
+    assert (len(result.structured_content["workspaces"]), result.structured_content["total"]) == (50, 60)
+    fake.workspaces = []
+    assert words(await call("workspace_list")) == "no workspaces yet"
+
+
+async def test_status_tells_why_it_is_stopped_and_not_where_its_seed_came_from(call: Calling, fake: FakePyro) -> None:
+    fake.workspaces = [workspace(state="stopped", stopped_because="expired", expires_at="soon", running_commands=2)]
+    said = words(await call("workspace_status", workspace=W))
+    assert said == f"{W}\nstate: stopped (expired), environment: debian:12\nstops at: soon\nrunning commands: 2"
+
+
+async def test_update(call: Calling, fake: FakePyro) -> None:
+    await call("workspace_update", workspace=W, name="n", labels={"a": "b"}, clear_labels=["c"])
+    assert fake.calls[0][1] == {"name": "n", "clear_name": False, "labels": {"a": "b"}, "clear_labels": ("c",)}
+
+
+async def test_reset_and_delete_say_how_to_get_things_back(call: Calling, fake: FakePyro) -> None:
+    for name in ("workspace_reset", "workspace_delete"):
+        assert f"`pyro workspace restore {W}`" in words(await call(name, workspace=W))
+    assert fake.calls[0][1] == {"snapshot": "baseline"}
+
+
+@pytest.mark.parametrize("name", ["workspace_stop", "workspace_start", "workspace_restore"])
+async def test_the_rest_of_a_workspaces_life(call: Calling, fake: FakePyro, name: str) -> None:
+    result = await call(name, workspace=W)
+    assert result.structured_content["workspace_id"] == W
+    assert [called for called, _ in fake.calls] == [f"{name.removeprefix('workspace_')}_workspace"]
+
+
+async def test_environments(call: Calling) -> None:
+    result = await call("vm_list_environments")
+    assert words(result) == "debian:12  installed  Debian with tools"
+    assert result.structured_content["environments"][0]["installed"] is True
+
+
+async def test_file_list_is_cut_where_it_gets_long(call: Calling, fake: FakePyro) -> None:
+    assert words(await call("workspace_file_list", workspace=W)) == "a.txt  8"
+    fake.files = {f"file-{i:06}": b"" for i in range(5000)}
+    result = await call("workspace_file_list", workspace=W, recursive=True)
+    assert result.structured_content["truncated"] is True
+    assert len(json.dumps(result.structured_content)) < 16_000
+    assert "more; list a folder below" in words(result)
+
+
+async def test_file_list_of_nothing(call: Calling, fake: FakePyro, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object, **__: object) -> FileListing:
+        return FileListing("/workspace", (), False)
+
+    monkeypatch.setattr(fake, "list_workspace_files", nothing)
+    assert words(await call("workspace_file_list", workspace=W)) == "empty"
+
+
+async def test_file_read_in_pages_of_whole_lines(call: Calling, fake: FakePyro) -> None:
+    fake.files["long"] = b"one\ntwo\nthree\n"
+    first = await call("workspace_file_read", workspace=W, path="long", max_bytes=10)
+    assert first.structured_content == {"content": "one\ntwo\n", "size": 14, "next_offset": 8}
+    assert words(first).endswith("[14 bytes in all: read on with offset=8]")
+    rest = await call("workspace_file_read", workspace=W, path="long", offset=8)
+    assert rest.structured_content == {"content": "three\n", "size": 14}
+    fake.files["none"] = b""
+    assert words(await call("workspace_file_read", workspace=W, path="none")) == "[empty file]"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b"])
+async def test_file_read_of_what_is_no_text(call: Calling, fake: FakePyro, content: bytes) -> None:
+    fake.files["binary"] = content
+    assert words(await call("workspace_file_read", workspace=W, path="binary"), error=True).startswith("not_text: ")
+
+
+async def test_file_write(call: Calling, fake: FakePyro) -> None:
+    assert words(await call("workspace_file_write", workspace=W, path="n", text="h\u20ac")) == (
+        "created /workspace/n, 4 bytes"
+    )
+    assert "replaced" in words(await call("workspace_file_write", workspace=W, path="n", text=""))
+    assert fake.files["n"] == b""
+
+
+async def test_patch(call: Calling) -> None:
+    result = await call("workspace_patch_apply", workspace=W, patch="--- a\n+++ b\n")
+    assert words(result) == (
+        "renamed /workspace/a.txt (was /workspace/b.txt) (up to 4 lines from where the patch said)"
+    )
+    assert result.structured_content == {"files": [{"path": "/workspace/a.txt", "change": "renamed"}]}
+
+
+async def test_diff_in_pages(call: Calling, fake: FakePyro) -> None:
+    assert words(await call("workspace_diff", workspace=W)) == "no changes since the baseline"
+    fake.diff = modified("/workspace/a", b"-old line\n+new line\n+more\n")
+    first = await call("workspace_diff", workspace=W, limit=12)
+    assert words(first) == (
+        "1 files changed, 2 insertions(+), 1 deletions(-)\nmodified /workspace/a +2 -1\n\n-old line\n\n"
+        "[26 bytes in all: read on with offset=10]"
+    )
+    assert first.structured_content["next_offset"] == 10
+    rest = await call("workspace_diff", workspace=W, offset=10)
+    assert rest.structured_content["diff"] == "+new line\n+more\n"
+    assert "next_offset" not in rest.structured_content
+
+
+async def test_sync_push(call: Calling, fake: FakePyro, project: Path) -> None:
+    (project / "src").mkdir()
+    result = await call("workspace_sync_push", workspace=W, source="src", dest="/workspace/src")
+    assert words(result) == "2 files, 20 bytes to /workspace/src"
+    assert fake.calls[0][1] == {"source": str(project / "src"), "dest": "/workspace/src"}
+    refused = await call("workspace_sync_push", workspace=W, source="/root")
+    assert words(refused, error=True).startswith("path_not_allowed: ")
+
+
+async def test_export(call: Calling, fake: FakePyro, project: Path) -> None:
+    result = await call("workspace_export", workspace=W, path="a.txt", output="out.txt")
+    assert words(result) == "1 files, 8 bytes to out.txt; left out 1 that lead out or are no files: dev/null"
+    assert result.structured_content["output"] == "out.txt"
+    assert fake.calls[0][1]["output"] == str(project / "out.txt")
+    for output in ("/tmp/x", "../x", ".git/hooks/pre-commit", "sub/.envrc", "."):
+        refused = await call("workspace_export", workspace=W, path="a.txt", output=output)
+        assert words(refused, error=True).startswith("path_not_allowed: "), output
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound("unknown_workspace", "there is no workspace 'x'", "look at the list"),
+        Conflict("name_in_use", "the name is in use"),
+        CommandNotStarted("command_not_found", "there is no command 'x'", exit_code=127),
+        GuestFailed("guest_died", "the guest died"),
+        InvalidRequest("bad_request", "no"),
+    ],
+)
+async def test_every_tool_tells_errors_in_words(call: Calling, fake: FakePyro, project: Path, error: Exception) -> None:
+    fake.error = error
+    sample = {"workspace": W, "environment": "debian:12", "command": "ls", "source": ".", "path": "a", "text": "t"}
+    sample |= {"patch": "p", "output": "o"}
+    for tool in tools_of("workspace-full"):
+        needed = {field: sample[field] for field in inspect.signature(tool.parameters).parameters if field in sample}
+        assert words(await call(tool.name, **needed), error=True).startswith(f"{error.code}: ")  # type: ignore[attr-defined]

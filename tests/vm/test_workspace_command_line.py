@@ -1,0 +1,358 @@
+"""Workspaces through the command line, in real guests: the whole way, and what bad input gets."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp import Pyro
+from tests.support.waiting import wait_until
+from tests.vm.pyro_command import Ended, PyroCommand
+from tests.vm.vmms import vmms_of
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "python_workspace.py"
+PATCH = "--- a/text\n+++ b/text\n@@ -1,2 +1,2 @@\n-one\n+ONE\n two\n"
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git checkout with something tracked, something new and something ignored."""
+    folder = tmp_path_factory.mktemp("seeds") / "project"
+    (folder / "src").mkdir(parents=True)
+    (folder / "text").write_text("one\ntwo\n")
+    (folder / "src" / "run.sh").write_text("#!/bin/sh\necho running\n")
+    (folder / "src" / "run.sh").chmod(0o755)
+    (folder / ".gitignore").write_text("ignored\n")
+    (folder / "ignored").write_text("x")
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "text", ".gitignore"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(pyro: PyroCommand, seed: Path) -> Iterator[str]:
+    """A workspace for tests that leave it as they found it."""
+    ended = pyro("workspace", "create", "debian:12", "--seed-path", str(seed), "--name", "demo", "--id-only")
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.decode().startswith("w-")
+    yield "demo"
+    assert pyro("workspace", "delete", "demo").exit_code == 0
+    assert pyro("workspace", "prune").exit_code == 0
+
+
+def _ok(ended: Ended) -> str:
+    assert ended.exit_code == 0, ended.stderr
+    return ended.stdout.decode()
+
+
+def test_the_whole_way(pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
+    created = pyro(
+        "workspace", "create", "debian:12", "--seed-path", str(seed), "--name", "way", "--label", "a=b", "--json"
+    )
+    info = json.loads(_ok(created))
+    assert (info["state"], info["environment"], info["labels"]) == ("running", "debian:12", {"a": "b"})
+    assert info["seed"]["files"] > 4  # the three that git sees, and its own
+    assert _ok(pyro("workspace", "exec", "way", "--", "git", "status", "--short")) == "?? src/\n"
+    assert _ok(pyro("workspace", "exec", info["workspace_id"][:4], "--", "src/run.sh")) == "running\n"
+
+    _ok(pyro("workspace", "file", "write", "way", "new/é.txt", "--text", "hé\n"))
+    assert _ok(pyro("workspace", "file", "read", "way", "new/é.txt")) == "hé\n"
+    listed = json.loads(_ok(pyro("workspace", "file", "list", "way", "new", "--json")))
+    assert [entry["path"] for entry in listed["entries"]] == ["/workspace/new/é.txt"]
+    (tmp_path / "patch").write_text(PATCH)
+    _ok(pyro("workspace", "patch", "apply", "way", "--patch-file", str(tmp_path / "patch")))
+    (tmp_path / "push").mkdir()
+    (tmp_path / "push" / "pushed").write_bytes(bytes(range(256)))
+    assert _ok(pyro("workspace", "sync", "push", "way", str(tmp_path / "push"), "--dest", "in")).endswith(
+        "1 file, 256 B\n"
+    )
+
+    diff = pyro("workspace", "diff", "way")
+    assert diff.stderr == "[diff] 3 files changed, 2 insertions(+), 1 deletion(-)\n"
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(seed), str(clone)], check=True)
+    subprocess.run(["git", "apply"], input=diff.stdout, cwd=clone, check=True)
+    out = tmp_path / "out"
+    _ok(pyro("workspace", "export", "way", ".", "--output", str(out)))
+    for path in ("text", "new/é.txt", "in/pushed"):
+        assert (out / path).read_bytes() == (clone / path).read_bytes()
+    assert (out / "src" / "run.sh").stat().st_mode & 0o777 == 0o755
+
+    reset = pyro("workspace", "reset", "way")
+    assert "pyro workspace restore" in reset.stderr
+    assert _ok(pyro("workspace", "diff", "way")) == ""
+    _ok(pyro("workspace", "restore", "way"))
+    assert _ok(pyro("workspace", "file", "read", "way", "text")) == "ONE\ntwo\n"
+    _ok(pyro("workspace", "update", "way", "--name", "other", "--clear-label", "a"))
+    _ok(pyro("workspace", "stop", "other"))
+    stopped = pyro("workspace", "exec", "other", "--", "true")
+    assert (stopped.exit_code, "[workspace_stopped]" in stopped.stderr) == (1, True)
+    _ok(pyro("workspace", "start", "other"))
+    assert _ok(pyro("workspace", "exec", "other", "--", "cat", "text")) == "ONE\ntwo\n"
+    history = json.loads(_ok(pyro("workspace", "logs", "other", "--json")))
+    assert [row["command"] for row in history] == [["git", "status", "--short"], ["src/run.sh"], ["cat", "text"]]
+    _ok(pyro("workspace", "delete", "other"))
+    assert info["workspace_id"] not in _ok(pyro("workspace", "list"))
+    assert info["workspace_id"] in _ok(pyro("workspace", "list", "--deleted"))
+    _ok(pyro("workspace", "restore", "other", "--name", "again"))
+    assert [row["name"] for row in json.loads(_ok(pyro("workspace", "list", "--json")))] == ["again"]
+    _ok(pyro("workspace", "delete", "again"))
+    assert info["workspace_id"] in _ok(pyro("workspace", "prune", "again"))
+    assert info["workspace_id"] not in _ok(pyro("workspace", "list", "--deleted"))
+
+
+def test_exec_is_like_a_command_of_this_host(pyro: PyroCommand, demo: str) -> None:
+    script = "pwd; tr a-z A-Z; echo oops >&2; exit 7"
+    ended = pyro("workspace", "exec", demo, "--", "sh", "-c", script, stdin=b"input\n")
+    assert (ended.exit_code, ended.stdout) == (7, b"/workspace\nINPUT\n")
+    first, last = ended.stderr.splitlines()
+    assert first == "oops"
+    exec_id = last.split("exec_id=")[1].split()[0]
+    assert last.startswith(f"[exec] exec_id={exec_id} exit_code=7 duration_ms=")
+    output = pyro("workspace", "logs", demo, exec_id)
+    assert output.stdout == b"/workspace\nINPUT\noops\n"
+    tail = pyro("workspace", "logs", demo, exec_id, "--tail-bytes", "5")
+    assert tail.stdout == b"oops\n"
+    grep = pyro("workspace", "logs", demo, exec_id, "--grep", "^I", "--json")
+    assert json.loads(grep.stdout)["output"] == "INPUT\n"
+
+
+def test_a_time_out(pyro: PyroCommand, demo: str) -> None:
+    ended = pyro(
+        "workspace", "exec", demo, "--timeout-seconds", "1", "--", "sh", "-c", "echo $$; sleep 1000 & sleep 1000"
+    )
+    assert ended.exit_code == 124
+    assert "pyro: the command reached its limit of 1 s" in ended.stderr
+    group = ended.stdout.decode().strip()
+    assert pyro("workspace", "exec", demo, "--", "sh", "-c", f"kill -0 -{group}").exit_code == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_command(pyro: PyroCommand, demo: str, number: signal.Signals) -> None:
+    script = f"trap 'echo told; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.1; done"
+    process = pyro.start("workspace", "exec", demo, "--", "sh", "-c", script)
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.communicate()[0] == b"told\n"
+    assert process.returncode == 9
+
+
+def test_a_command_whose_client_is_killed_is_cancelled(pyro: PyroCommand, demo: str) -> None:
+    process = pyro.start("workspace", "exec", demo, "--timeout-seconds", "600", "--", "sh", "-c", "echo go; sleep 500")
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == b"go\n"
+        process.kill()
+    sdk = Pyro(pyro.client.settings)
+    wait_until(lambda: sdk.workspace_logs(demo)[-1].status == "cancelled")
+
+
+def test_a_creation_whose_client_is_killed_leaves_nothing(pyro: PyroCommand) -> None:
+    sdk = Pyro(pyro.client.settings)
+    before, machines = sdk.list_workspaces(), vmms_of(pyro.home)
+    process = pyro.start("workspace", "create", "debian:12")
+    assert process.stderr is not None
+    with process:
+        assert b"phase=boot" in process.stderr.readline()
+        process.kill()
+    wait_until(lambda: sdk.list_workspaces() == before)
+    wait_until(lambda: vmms_of(pyro.home) == machines)
+    assert sdk.list_workspaces(deleted=True) == ()
+
+
+# What bad input gets
+
+
+def _refused(ended: Ended, code: str, *, exit_code: int = 1) -> str:
+    assert ended.exit_code == exit_code, ended.stderr
+    assert ended.stdout == b""
+    first, *hints = ended.stderr.splitlines()
+    assert first.startswith("pyro: error: ")
+    assert first.endswith(f"[{code}]"), first
+    assert len(hints) <= 1 or code == "patch_failed"  # which shows what stands there instead
+    return ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "dmeo"],
+        ["exec", "dmeo", "--", "true"],
+        ["logs", "dmeo"],
+        ["file", "read", "dmeo", "a"],
+        ["diff", "dmeo"],
+        ["export", "dmeo", ".", "--output", "/tmp/never"],
+        ["reset", "dmeo"],
+        ["delete", "dmeo"],
+        ["restore", "dmeo"],
+        ["prune", "dmeo"],
+    ],
+    ids=" ".join,
+)
+def test_an_unknown_workspace_with_the_nearest_name(pyro: PyroCommand, demo: str, words: list[str]) -> None:
+    assert "demo" in _refused(pyro("workspace", *words), "unknown_workspace")
+
+
+def test_what_cannot_be_created(pyro: PyroCommand, demo: str, tmp_path: Path) -> None:
+    sdk = Pyro(pyro.client.settings)
+    before = sdk.list_workspaces()
+    refused = {
+        "unknown_environment": ["debain:12"],
+        "name_in_use": ["debian:12", "--name", demo],
+        "bad_name": ["debian:12", "--name", "../x"],
+        "bad_label": ["debian:12", "--label", "a b=c"],
+        "out_of_range": ["debian:12", "--mem-mib", "1"],
+        "network_unsupported": ["debian:12", "--network-policy", "egress"],
+        "path_not_found": ["debian:12", "--seed-path", str(tmp_path / "missing")],
+        "path_unsuitable": ["debian:12", "--seed-path", "/dev/null"],
+        "unknown_archive": ["debian:12", "--seed-path", "/etc/passwd"],
+    }
+    for code, words in refused.items():
+        _refused(pyro("workspace", "create", *words), code)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        _refused(pyro("workspace", "create", "debian:12", "--seed-path", str(tmp_path / "socket")), "path_unsuitable")
+    after = sdk.list_workspaces()
+    assert [info.workspace_id for info in after] == [info.workspace_id for info in before]
+
+
+def _archive(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for member in members:
+            archive.addfile(member, BytesIO(b"x" * member.size))
+    return path
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    member.size = 1 if kind == tarfile.REGTYPE else 0
+    return member
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (_member("/absolute"),),
+        (_member("../above"),),
+        (_member("a/../../above"),),
+        (_member("link", tarfile.SYMTYPE, "/etc"), _member("link/passwd")),
+        (_member("hard", tarfile.LNKTYPE, "../../etc/passwd"),),
+        (_member("twice"), _member("twice")),
+        (_member("device", tarfile.CHRTYPE),),
+    ],
+    ids=lambda members: members[-1].name,
+)
+def test_archives_that_mean_harm(pyro: PyroCommand, tmp_path: Path, members: tuple[tarfile.TarInfo, ...]) -> None:
+    sdk = Pyro(pyro.client.settings)
+    before = len(sdk.list_workspaces())
+    path = _archive(tmp_path / "seed.tar", *members)
+    ended = pyro("workspace", "create", "debian:12", "--seed-path", str(path))
+    assert ended.exit_code == 1, ended.stderr
+    assert "pyro: error: " in ended.stderr
+    assert len(sdk.list_workspaces()) == before
+
+
+def test_paths_outside_the_workspace(pyro: PyroCommand, demo: str, tmp_path: Path) -> None:
+    outside = ("/etc/passwd", "../etc/passwd", "a/../../etc")
+    for path in outside:
+        _refused(pyro("workspace", "file", "read", demo, path), "outside_workspace")
+        _refused(pyro("workspace", "file", "list", demo, path), "outside_workspace")
+        _refused(pyro("workspace", "file", "write", demo, path, "--text", "x"), "outside_workspace")
+        output = tmp_path / "out"
+        assert "[outside_workspace]" in pyro("workspace", "export", demo, path, "--output", str(output)).stderr
+        assert not output.exists()
+    linked = pyro("workspace", "exec", demo, "--", "ln", "-s", "/etc", "out-link")
+    assert linked.exit_code == 0
+    try:
+        assert pyro("workspace", "file", "read", demo, "out-link/passwd").exit_code == 1
+        assert pyro("workspace", "file", "write", demo, "out-link/x", "--text", "x").exit_code == 1
+    finally:
+        _ok(pyro("workspace", "exec", demo, "--", "rm", "out-link"))
+
+
+def test_files_that_are_not_what_is_wanted(pyro: PyroCommand, demo: str, tmp_path: Path) -> None:
+    _refused(pyro("workspace", "file", "read", demo, "missing"), "file_not_found")
+    _refused(pyro("workspace", "file", "read", demo, "src"), "is_a_directory")
+    _ok(pyro("workspace", "exec", demo, "--", "sh", "-c", "printf '\\377\\000' >binary"))
+    try:
+        assert "--content-only" in _refused(pyro("workspace", "file", "read", demo, "binary"), "not_utf8")
+        assert pyro("workspace", "file", "read", demo, "binary", "--content-only").stdout == b"\xff\x00"
+        (tmp_path / "binary").write_bytes(b"\xff")
+        _refused(pyro("workspace", "file", "write", demo, "a", "--text-file", str(tmp_path / "binary")), "not_utf8")
+    finally:
+        _ok(pyro("workspace", "exec", demo, "--", "rm", "binary"))
+    (tmp_path / "there").write_text("mine")
+    taken = pyro("workspace", "export", demo, "text", "--output", str(tmp_path / "there"))
+    assert (taken.exit_code, "[output_exists]" in taken.stderr) == (1, True)
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_patch_that_does_not_apply_changes_nothing(pyro: PyroCommand, demo: str) -> None:
+    new = "--- /dev/null\n+++ b/made\n@@ -0,0 +1 @@\n+made\n"
+    broken = new + PATCH.replace("-one", "-eins")
+    said = _refused(pyro("workspace", "patch", "apply", demo, "--patch", broken), "patch_failed")
+    assert "text" in said
+    assert "one" in said
+    assert pyro("workspace", "file", "read", demo, "made").exit_code == 1
+    _refused(pyro("workspace", "patch", "apply", demo, "--patch", "nonsense"), "bad_patch")
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "code"),
+    [
+        (["no-such-command"], 127, "command_not_found"),
+        (["/etc/passwd"], 126, "command_not_executable"),
+        ([], 1, "no_command"),
+    ],
+)
+def test_a_command_that_cannot_start(
+    pyro: PyroCommand, demo: str, command: list[str], exit_code: int, code: str
+) -> None:
+    _refused(pyro("workspace", "exec", demo, "--", *command), code, exit_code=exit_code)
+
+
+def test_commands_and_snapshots_that_do_not_exist(pyro: PyroCommand, demo: str) -> None:
+    _refused(pyro("workspace", "logs", demo, "x-000000"), "unknown_command")
+    _refused(pyro("workspace", "reset", demo, "--snapshot", "nightly"), "unknown_snapshot")
+    ended = pyro("workspace", "exec", demo, "--", "true")
+    exec_id = ended.stderr.split("exec_id=")[1].split()[0]
+    _refused(pyro("workspace", "logs", demo, exec_id, "--grep", "("), "bad_pattern")
+
+
+def test_a_guest_that_dies_in_the_middle_of_a_command(pyro: PyroCommand) -> None:
+    _ok(pyro("workspace", "create", "debian:12", "--name", "dies"))
+    process = pyro.start(
+        "workspace", "exec", "dies", "--timeout-seconds", "600", "--", "sh", "-c", "echo go; sleep 500"
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == b"go\n"
+        crash = pyro("workspace", "exec", "dies", "--", "sh", "-c", "echo c >/proc/sysrq-trigger")
+        assert crash.exit_code != 0
+        _, stderr = process.communicate()
+    assert process.returncode == 2
+    assert b"[workspace_stopped]" in stderr or b"guest" in stderr
+    assert pyro("workspace", "exec", "dies", "--", "echo", "back").stdout == b"back\n"
+    _ok(pyro("workspace", "delete", "dies"))
+    _ok(pyro("workspace", "prune", "dies"))
+
+
+def test_the_example(pyro: PyroCommand) -> None:
+    ended = subprocess.run(
+        [sys.executable, EXAMPLE], env=pyro.environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    for part in ("seeded with 1 file(s)", "hello workspace", "exited: '1\\n2\\n3\\n'", "+2 -1", "exported 1 file(s)"):
+        assert part in ended.stdout

@@ -1,0 +1,188 @@
+"""The workspace engine with real guests: states, disks, and machines that outlive the engine that started them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pyro_mcp.config import Settings
+from pyro_mcp.errors import GuestFailed
+from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp.images.store import Store
+from pyro_mcp.models import Progress
+from pyro_mcp.process import Detached
+from pyro_mcp.vmm import confine
+from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.host import default_boot_slots, verified_host
+from pyro_mcp.workspace.live import LiveWorkspace
+from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace_models import (
+    CreateWorkspace,
+    ExecInfo,
+    ExecRequest,
+    PruneWorkspaces,
+    ResetWorkspace,
+    RestoreWorkspace,
+)
+from tests.support.waiting import wait_until
+from tests.vm.pyro_command import PyroCommand
+from tests.vm.vmms import vmms_of
+
+SMALL = CreateWorkspace("debian:12", mem_mib=512)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A PYRO_HOME of its own, over the user's own environments."""
+
+    settings: Settings
+
+    @property
+    def path(self) -> Path:
+        return self.settings.home
+
+    @asynccontextmanager
+    async def daemon(self) -> AsyncIterator[Workspaces]:
+        """The engine of one daemon, from its start to its end."""
+        images = Store(self.settings.cache_dir)
+        confined = await confine.why_unconfinable() is None
+        find_host = partial(verified_host, self.settings, images, default_boot_slots(), confined=confined)
+        workspaces = Workspaces(self.path, images, find_host)
+        await workspaces.open()
+        try:
+            yield workspaces
+        finally:
+            await workspaces.close()
+
+    def vmm(self, workspace: str) -> Detached:
+        """What is written down of a workspace's VMM."""
+        records = Records(self.path)
+        process = records.get(workspace).process
+        records.close()
+        assert process is not None
+        return process
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    made = Home(PyroCommand(tmp_path / "home").client.settings)
+    yield made
+    async with made.daemon() as workspaces:
+        for info in workspaces.list(deleted=False):
+            await workspaces.delete(info.workspace_id)
+        await workspaces.prune(PruneWorkspaces())
+        assert workspaces.list(deleted=True) == ()
+    await asyncio.to_thread(wait_until, lambda: not vmms_of(made.path))
+    assert os.listdir(made.path / "workspaces") == []
+
+
+async def nobody(_progress: Progress) -> None:
+    """Nobody wants to know."""
+
+
+async def run_in(live: LiveWorkspace, command: str) -> tuple[ExecInfo, str]:
+    chunks: list[bytes] = []
+
+    async def emit(event: Event | OutputChunk) -> None:
+        assert isinstance(event, OutputChunk)
+        chunks.append(event.data)
+
+    started = await live.runner.start(ExecRequest(("sh", "-c", command), timeout_seconds=60))
+    return await started.follow(emit), b"".join(chunks).decode()
+
+
+async def sh(workspaces: Workspaces, workspace: str, command: str) -> str:
+    """What a command prints that ends well."""
+    async with workspaces.using(workspace) as live:
+        info, output = await run_in(live, command)
+    assert (info.status, info.exit_code) == ("exited", 0), output
+    return output
+
+
+async def test_from_creation_to_removal(home: Home, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    (seed / "text").write_text("from the host\n")
+    request = CreateWorkspace("debian:12", mem_mib=512, seed_path=str(seed), name="mine")
+    async with home.daemon() as workspaces:
+        made = await workspaces.create(request, nobody)
+        w = made.workspace_id
+        assert (made.state, made.vmm) == ("running", "qemu")
+        assert made.seed is not None
+        assert (made.seed.files, made.seed.bytes) == (1, 14)
+        assert await sh(workspaces, w, "pwd; id -u; cat text") == "/workspace\n0\nfrom the host\n"
+
+        await sh(workspaces, w, "echo changed > text; echo new > /root/outside")
+        assert (await workspaces.stop("mine")).state == "stopped"
+        assert len(vmms_of(home.path)) == 0
+        assert (await workspaces.start("mine")).state == "running"
+        assert await sh(workspaces, w, "cat text /root/outside") == "changed\nnew\n"
+
+        assert (await workspaces.reset(w, ResetWorkspace())).recoverable == ("reset",)
+        assert await sh(workspaces, w, "cat text; ls -A /root | grep outside; ls") == "from the host\ntext\n"
+        await workspaces.restore(w, RestoreWorkspace())
+        assert await sh(workspaces, w, "cat text") == "changed\n"
+
+        await workspaces.delete("mine")
+        assert workspaces.list(deleted=False) == ()
+        await workspaces.restore(w, RestoreWorkspace())
+        assert await sh(workspaces, "mine", "cat text") == "changed\n"
+        assert len(vmms_of(home.path)) == 1
+
+
+async def test_a_workspace_and_its_commands_outlive_the_daemon(home: Home) -> None:
+    async with home.daemon() as first:
+        w = (await first.create(SMALL, nobody)).workspace_id
+        await sh(first, w, "echo before > state; sync")
+        async with first.using(w) as live:
+            waiting = "until [ -e go ]; do sleep 0.05; done; echo went"
+            command = await live.runner.start(ExecRequest(("sh", "-c", waiting), timeout_seconds=120))
+    process = home.vmm(w)
+    assert len(vmms_of(home.path)) == 1
+    async with home.daemon() as second:
+        assert second.running == 1
+        assert second.exec(w, command.exec_id).status == "running"
+        assert await sh(second, w, "cat state; touch go") == "before\n"
+        async with second.using(w) as live:
+            result = await live.runner.wait(command.exec_id, 60)
+        assert (result.info.status, result.info.exit_code, result.head) == ("exited", 0, b"went\n")
+        assert home.vmm(w) == process
+
+
+async def test_a_vmm_that_is_killed_costs_no_more_than_the_commands_under_way(home: Home) -> None:
+    async with home.daemon() as workspaces:
+        w = (await workspaces.create(SMALL, nobody)).workspace_id
+        await sh(workspaces, w, "echo kept > state; sync")
+        async with workspaces.using(w) as live:
+            command = await live.runner.start(ExecRequest(("sleep", "1000"), timeout_seconds=1000))
+        following = asyncio.create_task(command.follow(_drop))
+        await asyncio.sleep(0)
+        os.kill(home.vmm(w).pid, signal.SIGKILL)
+        with pytest.raises(GuestFailed):
+            async with asyncio.timeout(30):
+                await following
+        assert await sh(workspaces, w, "cat state") == "kept\n"
+        assert workspaces.exec(w, command.exec_id).status == "lost"
+
+
+async def _drop(_event: Event | OutputChunk) -> None:
+    """Nobody wants to know."""
+
+
+async def test_a_guest_that_switches_itself_off_is_booted_again_when_it_is_wanted(home: Home) -> None:
+    async with home.daemon() as workspaces:
+        w = (await workspaces.create(SMALL, nobody)).workspace_id
+        await sh(workspaces, w, "echo kept > state; sync")
+        async with workspaces.using(w) as live:
+            switching_off = await live.runner.start(ExecRequest(("sh", "-c", "echo b > /proc/sysrq-trigger"), 60))
+        with pytest.raises(GuestFailed):
+            async with asyncio.timeout(30):
+                await switching_off.follow(_drop)
+        assert await sh(workspaces, w, "cat state") == "kept\n"
+        assert len(vmms_of(home.path)) == 1
