@@ -74,7 +74,7 @@ COMMAND_TREE: dict[str, dict[str, object]] = {
     "workspace file write": {"W": None, "PATH": None, "--text": None, "--text-file": None, "--json": False},
     "workspace patch apply": {"W": None, "--patch": None, "--patch-file": None, "--json": False},
     "workspace diff": {"W": None, "--json": False},
-    "workspace export": {"W": None, "PATH": None, "--output": None, "--json": False},
+    "workspace export": {"W": None, "PATH": None, "--output": None, "--include-git": False, "--json": False},
     "workspace reset": {"W": None, "--snapshot": "baseline", "--json": False},
     "workspace stop": {"W": None, "--json": False},
     "workspace start": {"W": None, "--json": False},
@@ -173,7 +173,7 @@ METHODS = {
     "write_workspace_file": "workspace, path, data",
     "apply_workspace_patch": "workspace, patch",
     "diff_workspace": "workspace, *, max_bytes=4194304",
-    "export_workspace": "workspace, path, output, *, on_progress=None",
+    "export_workspace": "workspace, path, output, *, include_git=False, on_progress=None",
     "close": "",
 }
 

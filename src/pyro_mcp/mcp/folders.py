@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest
+from pyro_mcp.sdk.addresses import CheckedPath
 from pyro_mcp.transfer.host_paths import allowed
 
 _HINT = "use a path below the project's folder; the user allows others with `pyro mcp serve --allow-path DIR`"
@@ -20,7 +21,7 @@ class AllowedFolders:
 
     def source(self, path: str) -> str:
         """A path to read from, resolved. Raises `InvalidRequest` if it is in none of the folders."""
-        return str(self._resolved(path)[0])
+        return CheckedPath(self._resolved(path)[0])
 
     def output(self, path: str) -> str:
         """A path to write to, resolved. Raises `InvalidRequest` if it is in none of the folders, or hidden.
@@ -41,7 +42,7 @@ class AllowedFolders:
                 f"cannot export to {path!r}: it is an allowed folder itself",
                 "export to a new name in it",
             )
-        return str(resolved)
+        return CheckedPath(resolved)
 
     def _resolved(self, path: str) -> tuple[Path, Path]:
         """Where a path really leads, and in which of the folders that is."""

@@ -27,12 +27,40 @@ def exec_path(workspace: str, exec_id: str, rest: str = "") -> str:
     return workspace_path(workspace, f"/execs/{_segment(exec_id)}{rest}")
 
 
-def host_path(path: str | os.PathLike[str]) -> str:
-    """A path of the host, absolute: the daemon has a working directory of its own. Symlinks are left to the daemon."""
+class CheckedPath(str):
+    """A path of the host that was resolved and found allowed.
+
+    It is used as it stands: links that are put in its way afterwards make it an error instead of leading elsewhere.
+    """
+
+    __slots__ = ()
+
+
+def source_path(path: str | os.PathLike[str]) -> str:
+    """Where something of the host is read from, absolute: the daemon has a working directory of its own.
+
+    Symbolic links are followed here, as the user's own.
+    """
+    text = _text(path)
+    return text if isinstance(text, CheckedPath) else os.path.realpath(text)
+
+
+def output_path(path: str | os.PathLike[str]) -> str:
+    """Where something new is made: links on the way to its folder are followed, its own name is not."""
+    text = _text(path)
+    if isinstance(text, CheckedPath):
+        return text
+    folder, name = os.path.split(text.rstrip("/") or text)
+    if name in ("", ".", ".."):
+        return os.path.realpath(text)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
         raise InvalidRequest("bad_path", f"{text!r} is not a path")
-    return os.path.abspath(text)
+    return text
 
 
 def _segment(word: str) -> str:

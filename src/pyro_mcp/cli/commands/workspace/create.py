@@ -41,7 +41,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Make the workspace and say what was made."""
     from pyro_mcp.cli.commands.workspace.labels import parse_labels
     from pyro_mcp.cli.commands.workspace.shown import print_workspace
-    from pyro_mcp.cli.host_paths import source_path
     from pyro_mcp.cli.output import summary
     from pyro_mcp.cli.progress import shown_progress
     from pyro_mcp.sdk import Pyro
@@ -54,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
             mem_mib=arguments.mem_mib,
             ttl_seconds=arguments.ttl_seconds,
             network_policy=arguments.network_policy,
-            seed_path=None if arguments.seed_path is None else source_path(arguments.seed_path),
+            seed_path=arguments.seed_path,
             seed_all=arguments.seed_all,
             name=arguments.name,
             labels=labels,

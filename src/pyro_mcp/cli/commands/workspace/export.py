@@ -17,20 +17,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_workspace(parser)
     parser.add_argument("path", metavar="PATH", help="a file or folder in /workspace, relative to it or absolute")
     parser.add_argument("--output", required=True, metavar="O", help="what to make on this host; must not exist yet")
+    parser.add_argument(
+        "--include-git", action="store_true", help="repositories too: git runs programs that their settings name"
+    )
     add_json_flag(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Copy it and say what was copied."""
-    from pyro_mcp.cli.host_paths import output_path
     from pyro_mcp.cli.output import counted, print_json, size
     from pyro_mcp.cli.progress import shown_progress
     from pyro_mcp.cli.streams import tell
     from pyro_mcp.sdk import Pyro
 
-    output = output_path(arguments.output)
     with shown_progress() as on_progress:
-        report = Pyro().export_workspace(arguments.workspace, arguments.path, output, on_progress=on_progress)
+        report = Pyro().export_workspace(
+            arguments.workspace,
+            arguments.path,
+            arguments.output,
+            include_git=arguments.include_git,
+            on_progress=on_progress,
+        )
     if arguments.json:
         print_json(report)
         return 0

@@ -28,15 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Copy the files and say how many."""
-    from pyro_mcp.cli.host_paths import source_path
     from pyro_mcp.cli.output import counted, print_json, size
     from pyro_mcp.cli.progress import shown_progress
     from pyro_mcp.sdk import Pyro
 
-    source = source_path(arguments.source)
     with shown_progress() as on_progress:
         report = Pyro().push_workspace_sync(
-            arguments.workspace, source, dest=arguments.dest, all=arguments.all, on_progress=on_progress
+            arguments.workspace, arguments.source, dest=arguments.dest, all=arguments.all, on_progress=on_progress
         )
     if arguments.json:
         print_json(report)
