@@ -108,13 +108,14 @@ impl Session {
 
     /// Puts what is to be sent into the outgoing buffer. Returns whether that is full.
     pub fn fill(&mut self, outgoing: &mut Outgoing, commands: &mut Commands) -> bool {
+        let ids: Vec<u32> = self.exchanges.keys().copied().collect();
+        // First, because it gives credit for stdin that was read: nothing would wake the agent to send that later.
+        ids.iter().for_each(|id| self.advance(*id, commands));
         let control = self.mux.control();
         let sent = outgoing.push(control);
         control.drain(..sent);
-        let ids: Vec<u32> = self.exchanges.keys().copied().collect();
         let first = ids.partition_point(|id| *id <= self.served);
         for id in ids[first..].iter().chain(&ids[..first]) {
-            self.advance(*id, commands);
             while outgoing.room() >= MIN_ROOM && self.send(*id, outgoing, commands) {
                 self.served = *id;
             }

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass
@@ -135,10 +136,12 @@ def encode(value: object) -> dict[str, Any]:
     """A dataclass as JSON-ready data; bytes travel as base64."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not a dataclass instance: {value!r}")
-    return {field.name: _encoded(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {name: _encoded(content) for name, content in vars(value).items()}
 
 
 def _encoded(value: Any) -> Any:
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, tuple):
@@ -150,22 +153,32 @@ def decode(kind: type[T], data: object) -> T:
     """Build a dataclass from JSON data, or raise `InvalidRequest` that names the field that is wrong."""
     if not isinstance(data, dict):
         raise InvalidRequest("bad_request", f"expected an object for {kind.__name__}")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    unknown = set(data) - {field.name for field in fields}
+    hints, required = _fields(typing.cast("typing.Hashable", kind))
+    unknown = data.keys() - hints.keys()
     if unknown:
         raise InvalidRequest("bad_request", f"{kind.__name__} has no field {sorted(map(str, unknown))[0]!r}")
-    values = {}
-    for field in fields:
-        if field.name in data:
-            values[field.name] = _coerce(data[field.name], hints[field.name], f"{kind.__name__}.{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InvalidRequest("bad_request", f"{kind.__name__} lacks the field {field.name!r}")
-    return kind(**values)
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise InvalidRequest("bad_request", f"{kind.__name__} lacks the field {missing[0]!r}")
+    return kind(**{name: _coerce(value, hints[name], f"{kind.__name__}.{name}") for name, value in data.items()})
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields' types and which of them have no default; working that out takes longer than checking a message."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    required = tuple(each.name for each in fields if each.default is missing and each.default_factory is missing)
+    return typing.get_type_hints(kind), required
 
 
 def _coerce(value: object, hint: Any, where: str) -> Any:
     """Check one JSON value against a field's type; JSON lists become tuples, base64 text bytes."""
+    # Most fields are plain, and this is quick.
+    return value if type(value) is hint else _coerce_to(value, hint, where)
+
+
+def _coerce_to(value: object, hint: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         options = typing.get_args(hint)

@@ -7,6 +7,8 @@ product promises. A ratio above its bound makes the run end with exit code 1.
 import asyncio
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pyro_mcp.config import Settings
@@ -15,11 +17,11 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.sdk import Pyro
 from pyro_mcp.vmm import confine
-from pyro_mcp.workspace.boot import boot_guest
+from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
-from tests.bench import boot, live, startup
-from tests.bench.bare import BareMachine, bare_machine
-from tests.bench.report import Ratio, print_table
+from tests.bench import boot, listing, live, mcp_start, startup, workspaces
+from tests.bench.bare import bare_machine
+from tests.bench.report import print_table
 
 
 async def main() -> int:
@@ -29,8 +31,13 @@ async def main() -> int:
         await asyncio.to_thread(Pyro(settings).pull_environment, "debian:12")
     with tempfile.TemporaryDirectory() as folder:
         async with bare_machine(bundle, images, Path(folder)) as bare:
-            ratios = [startup.version_against_bare_python(), boot.run_against_bare_boot(bare)]
-            ratios.append(await _exec_ratio(settings, bare))
+            ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
+            ratios.append(boot.run_against_bare_boot(bare))
+            async with _guest(settings) as guest:
+                ratios.append(await live.exec_round_trip(guest, bare))
+                ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))
+                ratios.append(await workspaces.sync_against_tar(guest.client, settings, Path(folder)))
+            ratios.append(await asyncio.to_thread(workspaces.diff_by_size, settings, Path(folder)))
             flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
             ratios += flood
     print_table(ratios)
@@ -38,14 +45,16 @@ async def main() -> int:
     return 0 if all(ratio.holds for ratio in ratios) else 1
 
 
-async def _exec_ratio(settings: Settings, bare: BareMachine) -> Ratio:
+@asynccontextmanager
+async def _guest(settings: Settings) -> AsyncIterator[Guest]:
+    """A guest that this process talks to itself."""
     confined = await confine.why_unconfinable() is None
     driver = choose_driver(settings, confined=confined)
     images = Store(settings.cache_dir)
     host = Host(images, find_bundle(settings), driver, default_boot_slots())
     with await store.open_verified(images, "debian:12") as image:
         async with boot_guest(host, image.path, vcpu_count=1, mem_mib=1024) as guest:
-            return await live.exec_round_trip(guest, bare)
+            yield guest
 
 
 if __name__ == "__main__":

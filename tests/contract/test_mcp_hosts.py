@@ -46,23 +46,6 @@ def test_claude_code_with_the_projects_file(host: Callable[[str], ChatHost]) -> 
     assert "pyro: pyro mcp serve" in claude("mcp", "list")
 
 
-def test_codex(host: Callable[[str], ChatHost]) -> None:
-    """It shows what it is going to start without starting it."""
-    codex = host("codex")
-    codex("mcp", "add", "pyro", "--", "pyro", "mcp", "serve")
-    (listed,) = json.loads(codex("mcp", "list", "--json"))
-    assert (listed["name"], listed["enabled"]) == ("pyro", True)
-    assert [listed["transport"]["command"], *listed["transport"]["args"]] == ["pyro", "mcp", "serve"]
-
-
-def test_codex_with_our_settings(host: Callable[[str], ChatHost]) -> None:
-    codex = host("codex")
-    (codex.home / ".codex").mkdir(parents=True)
-    shutil.copy(EXAMPLES / "codex" / "config.toml", codex.home / ".codex" / "config.toml")
-    (listed,) = json.loads(codex("mcp", "list", "--json"))
-    assert (listed["startup_timeout_sec"], listed["tool_timeout_sec"]) == (20.0, 300.0)
-
-
 def test_opencode(host: Callable[[str], ChatHost]) -> None:
     opencode = host("opencode")
     shutil.copy(EXAMPLES / "opencode" / "opencode.json", opencode.project)

@@ -164,6 +164,7 @@ METHODS = {
     "stream_in_workspace": "workspace, request",
     "start_command": "workspace, command, *, timeout_seconds=30, wait_seconds=45",
     "wait_for_command": "workspace, exec_id, *, wait_seconds=45",
+    "command_status": "workspace, exec_id",
     "read_command_output": "workspace, exec_id, *, offset=0, limit=8192, grep=None",
     "cancel_command": "workspace, exec_id",
     "workspace_logs": "workspace",

@@ -1,4 +1,7 @@
-"""Real chat hosts from npm, each installed once under build/ and run in a home of its own."""
+"""Real chat hosts from npm, each installed once under build/ and run in a home of its own.
+
+They are those that start a server to list it: installing takes some hundred megabytes each.
+"""
 
 import os
 import shutil
@@ -14,7 +17,6 @@ from tests.support.waiting import wait_until
 _INSTALLED = Path(__file__).parents[2] / "build" / "chat-hosts"
 PACKAGES = {
     "claude": "@anthropic-ai/claude-code@2.1.330",
-    "codex": "@openai/codex@0.169.0",
     "opencode": "opencode-ai@1.18.33",
 }
 

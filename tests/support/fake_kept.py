@@ -89,7 +89,7 @@ class FakeKeptDriver:
         if self.boots.unfit:
             raise HostUnfit("no_vmm", "there is no VMM")
         process = spawn_detached(
-            ["sh", "-c", "echo the guest speaks; exec sleep 1000"],
+            ["sh", "-c", r"printf 'the guest\033[2J speaks\n'; exec sleep 1000"],
             env={"PATH": os.defpath},
             pass_fds=(spec.disk_fd,),
             output=log_fd,

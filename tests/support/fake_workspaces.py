@@ -62,6 +62,7 @@ ENDED = ExecInfo(
     duration_ms=1234,
     output_bytes=9,
 )
+RUNNING = replace(ENDED, status="running", exit_code=None, duration_ms=50, output_bytes=7)
 
 
 class FakeCommand:
@@ -135,6 +136,11 @@ class FakeRunner:
         self.asked.append(("output", exec_id, query))
         return OutputPage(exec_id, query.offset, b"page", 4, running=False)
 
+    def info(self, exec_id: str) -> ExecInfo:
+        if exec_id != ENDED.exec_id:
+            raise NotFound("unknown_command", f"no command {exec_id!r}")
+        return RUNNING if self.waits and self.commands else ENDED
+
     async def cancel(self, exec_id: str) -> ExecInfo:
         self.asked.append(("cancel", exec_id))
         return replace(ENDED, status="cancelled")
@@ -175,7 +181,7 @@ class FakeWorkspaces:
         self.asked.append(("info", reference))
         return self._find(reference)
 
-    def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
+    async def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
         self.asked.append(("update", reference, request))
         return replace(self._find(reference), name=request.name)
 

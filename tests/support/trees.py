@@ -44,14 +44,14 @@ def sample_tree(folder: Path) -> Path:
     return folder
 
 
-def seen(folder: Path, *, times: bool = True) -> dict[str, Seen]:
-    """What is in a folder: path to kind, mode, mtime (ns) and content or target."""
-    return {str(path.relative_to(folder)): _seen(path, times) for path in sorted(folder.rglob("*"))}
+def seen(folder: Path, *, times: bool = True, modes: int = 0o7777) -> dict[str, Seen]:
+    """What is in a folder: path to kind, mode (the bits in `modes`), mtime (ns) and content or target."""
+    return {str(path.relative_to(folder)): _seen(path, times, modes) for path in sorted(folder.rglob("*"))}
 
 
-def _seen(path: Path, times: bool) -> Seen:
+def _seen(path: Path, times: bool, modes: int) -> Seen:
     found = path.lstat()
-    mode = stat.S_IMODE(found.st_mode)
+    mode = stat.S_IMODE(found.st_mode) & modes
     mtime = found.st_mtime_ns if times else 0
     if path.is_symlink():
         return ("symlink", 0o777, mtime, os.readlink(path))

@@ -21,7 +21,7 @@ from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
 
 Rows = dict[str, dict[str, str]]
 # What an examination may keep: the verdict on KVM, the daemon's lock and log, and the blank disk of every machine.
-KEPT = {"kvm.json", "daemon.lock", "daemon.log", "blank-1-2048.ext4", "blank.lock"}
+KEPT = {"kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db", "blank-1-2048.ext4", "blank.lock"}
 
 
 @pytest.fixture

@@ -77,6 +77,8 @@ class Trial:
         """One step with one kill in it, and what has to hold after it."""
         daemon = self.pyro.daemon_pid()
         before = self._prepare(step, number)
+        name = self._new_name() if step == "create" else ""
+        known = {info.exec_id for info in self.sdk.workspace_logs(self.workspace)}
         client = through(step)
         client.ended_within(self.rng.uniform(0, _LASTS[step]))
         if victim == "daemon":
@@ -86,11 +88,17 @@ class Trial:
         acknowledged = client.finish()
         told = f"round {number}: {step}, {victim} killed, acknowledged: {acknowledged}"
         self._learn(step, before, acknowledged=acknowledged)
+        if acknowledged and step == "create":
+            assert self.sdk.workspace_status(name).state == "running", told
         self._check(told)
+        if acknowledged and step == "exec":
+            new = [info for info in self.sdk.workspace_logs(self.workspace) if info.exec_id not in known]
+            ends = [(info.status, info.exit_code) for info in new if "sleep" in info.command[-1]]
+            assert ends == [("exited", 0)], told
 
     def by_command_line(self, step: str) -> "Client":
         words = {
-            "create": ("create", "debian:12", "--seed-path", str(self.seed), "--name", self._new_name()),
+            "create": ("create", "debian:12", "--seed-path", str(self.seed), "--name", self._last_name()),
             "sync": ("sync", "push", self.workspace, str(self.source)),
             "exec": ("exec", self.workspace, "--", "sh", "-c", "sleep 0.3; echo done"),
             "patch": ("patch", "apply", self.workspace, "--patch-file", str(self.source.parent / "patch")),
@@ -102,7 +110,7 @@ class Trial:
     def by_mcp(self, step: str) -> "Client":
         this: dict[str, object] = {"workspace": self.workspace}
         arguments: dict[str, dict[str, object]] = {
-            "create": {"environment": "debian:12", "seed_path": str(self.seed), "name": self._new_name()},
+            "create": {"environment": "debian:12", "seed_path": str(self.seed), "name": self._last_name()},
             "sync": {**this, "source": str(self.source)},
             "exec": {**this, "command": "sleep 0.3; echo done"},
             "patch": {**this, "patch": (self.source.parent / "patch").read_text()},
@@ -126,6 +134,9 @@ class Trial:
 
     def _new_name(self) -> str:
         self.made += 1
+        return self._last_name()
+
+    def _last_name(self) -> str:
         return f"made-{self.made}"
 
     def _create_undisturbed(self) -> str:
@@ -190,8 +201,10 @@ class Trial:
         self.sdk.prune_workspaces()
         running = [info for info in self.sdk.list_workspaces() if info.state == "running"]
         wait_until(lambda: len(vmms_of(self.pyro.home)) == len(running))
-        folders = {path.name for path in (self.pyro.home / "workspaces").iterdir()}
-        assert folders == {info.workspace_id for info in self.sdk.list_workspaces()}, told
+        folders = list((self.pyro.home / "workspaces").iterdir())
+        assert [path.name for path in folders] == [self.workspace], told
+        disks = [path for path in folders[0].iterdir() if path.name.startswith("disk-")]
+        assert len(disks) == 1, told  # what the last reset replaced was pruned just now
 
     def _is_whole(self, info: WorkspaceInfo) -> bool:
         listed = self.sdk.list_workspace_files(info.workspace_id)

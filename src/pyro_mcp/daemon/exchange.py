@@ -15,7 +15,7 @@ from pyro_mcp.errors import Conflict, GuestFailed, InvalidRequest, NotFound, Pyr
 
 T = TypeVar("T")
 MAX_BODY = 4 << 20  # bytes of a JSON request
-LARGE_BODY = 16 << 20  # of one that brings a file
+LARGE_BODY = 64 << 20  # of one that brings a file or a patch of 8 MiB, of which JSON may make six times as much
 # From here on JSON is read and written in a thread: the event loop serves others meanwhile.
 _LARGE = 256 << 10
 _STDIN_PART = 1 << 20  # bytes of input in one frame to the guest

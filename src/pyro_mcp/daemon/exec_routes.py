@@ -3,7 +3,7 @@
 POST /v1/workspaces/{w}/execs                   run one; streams its start, output and end; leaving cancels it
 POST /v1/workspaces/{w}/execs/wait              run one and wait a while; leaving before the answer cancels it
 GET  /v1/workspaces/{w}/execs                   the history, oldest first
-GET  /v1/workspaces/{w}/execs/{id}              one of them
+GET  /v1/workspaces/{w}/execs/{id}              one of them; one that runs with the figures of the moment
 POST /v1/workspaces/{w}/execs/{id}/wait         {"wait_seconds": 45}
 POST /v1/workspaces/{w}/execs/{id}/output       a page of its output
 POST /v1/workspaces/{w}/execs/{id}/stdin        input, as the body comes; the body's end is the input's end
@@ -109,7 +109,10 @@ class ExecRoutes:
         return answer(CommandHistory(self.workspaces.execs(reference(request))))
 
     async def info(self, request: Request) -> Response:
-        return answer(self.workspaces.exec(reference(request), _exec_id(request)))
+        runner = self._runner(request)
+        if runner is None:
+            return answer(self.workspaces.exec(reference(request), _exec_id(request)))
+        return answer(runner.info(_exec_id(request)))
 
     async def wait(self, request: Request) -> Response:
         wanted = await decoded(Wait, request)

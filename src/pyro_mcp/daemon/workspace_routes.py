@@ -15,6 +15,7 @@ POST /v1/workspaces/{w}/diff            against the baseline
 Commands of workspaces are in `exec_routes`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -94,7 +95,7 @@ class WorkspaceRoutes:
 
     async def list(self, request: Request) -> Response:
         deleted = request.query_params.get("deleted") == "1"
-        return answer(WorkspaceList(self.workspaces.list(deleted=deleted)))
+        return answer(WorkspaceList(await asyncio.to_thread(self.workspaces.list, deleted=deleted)))
 
     async def prune(self, request: Request) -> Response:
         return answer(await self.workspaces.prune(await decoded(PruneWorkspaces, request)))
@@ -103,7 +104,7 @@ class WorkspaceRoutes:
         return answer(self.workspaces.info(reference(request)))
 
     async def update(self, request: Request) -> Response:
-        return answer(self.workspaces.update(reference(request), await decoded(UpdateWorkspace, request)))
+        return answer(await self.workspaces.update(reference(request), await decoded(UpdateWorkspace, request)))
 
     async def reset(self, request: Request) -> Response:
         return answer(await self.workspaces.reset(reference(request), await decoded(ResetWorkspace, request)))
@@ -155,13 +156,21 @@ class WorkspaceRoutes:
 
     async def write_file(self, request: Request) -> Response:
         wanted = await decoded(WriteFile, request, LARGE_BODY)
-        async with self.workspaces.using(reference(request)) as live:
-            return answer(await files.write_file(live.guest, wanted))
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                return answer(await files.write_file(live.guest, wanted))
+
+        return await while_there(request, work())
 
     async def patch(self, request: Request) -> Response:
         wanted = await decoded(ApplyPatch, request, LARGE_BODY)
-        async with self.workspaces.using(reference(request)) as live:
-            return answer(await apply_patch(live.guest, wanted))
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                return answer(await apply_patch(live.guest, wanted))
+
+        return await while_there(request, work())  # one that is given up has changed all or nothing
 
     async def diff(self, request: Request) -> Response:
         wanted = await decoded(DiffRequest, request)

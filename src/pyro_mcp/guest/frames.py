@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.violation import ProtocolViolation
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ class FrameDecoder:
 
 def _decode_json(payload: bytes) -> dict[str, object]:
     try:
-        content = json.loads(payload.decode())  # decoded here, because `loads` would also guess at UTF-16
-    except (ValueError, RecursionError) as error:
+        content = parsed(payload)
+    except ValueError as error:
         raise ProtocolViolation("message that is not JSON") from error
     if not isinstance(content, dict) or not isinstance(content.get("type"), str):
         raise ProtocolViolation("message without a type")

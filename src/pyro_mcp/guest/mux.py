@@ -18,6 +18,9 @@ _INITIAL_WINDOW = 256 * 1024
 RECEIVE_WINDOW = 1 << 20  # bytes that a stream may have under way to us
 _MAX_SEND = 64 * 1024  # bytes in one data frame of ours
 _MAX_STREAM_ID = 2**32 - 1
+# A guest may cut its window into single bytes, and each object costs far more than that: small data is put together.
+_SMALL_BYTES = 4 * 1024
+_MERGED_BYTES = 64 * 1024
 _FRAMES_AT_ONCE = 256  # before other tasks of the daemon get their turn
 
 
@@ -40,7 +43,11 @@ class StreamReset(GuestFailed):
     """The other side dropped the stream, or the whole session ended."""
 
     def __init__(self, why: str) -> None:
-        super().__init__("guest_gone", f"the guest went away: {why}", "start a new one")
+        super().__init__(
+            "guest_gone",
+            f"the guest went away: {why}",
+            "try again; a workspace boots by itself, with its disk",
+        )
 
 
 class MuxStream:
@@ -49,7 +56,7 @@ class MuxStream:
     def __init__(self, session: "MuxSession", stream_id: int) -> None:
         self._session = session
         self.id = stream_id
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | bytearray] = deque()  # only those of small data can grow
         self._receivable = RECEIVE_WINDOW  # what the guest may still send
         self._consumed = 0  # read by us, but not yet given back to the guest's window
         self._sendable = _INITIAL_WINDOW
@@ -72,7 +79,7 @@ class MuxStream:
             self._receivable += self._consumed
             self._session.send(_Kind.WINDOW_UPDATE, _Flag.NONE, self.id, self._consumed)
             self._consumed = 0
-        return chunk
+        return bytes(chunk)  # no copy of what is `bytes` already
 
     async def write(self, data: bytes) -> None:
         """Send bytes; waits while the guest's window or the channel is full. Raises `StreamReset`."""
@@ -118,7 +125,7 @@ class MuxStream:
         if not data:
             return  # it would look like the end, and any number of them fits into the window
         self._receivable -= len(data)
-        self._chunks.append(data)
+        self._keep(data)
         self._changed.set()
 
     def widen(self, delta: int) -> None:
@@ -134,6 +141,16 @@ class MuxStream:
         if self._failure is None:
             self._failure = failure
         self._changed.set()
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) >= _SMALL_BYTES:
+            self._chunks.append(data)
+            return
+        last = self._chunks[-1] if self._chunks else b""
+        if isinstance(last, bytearray) and len(last) < _MERGED_BYTES:
+            last += data
+        else:
+            self._chunks.append(bytearray(data))
 
     async def _wait(self) -> None:
         self._changed.clear()

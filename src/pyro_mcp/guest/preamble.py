@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pyro_mcp import models, tasks
 from pyro_mcp.errors import GuestFailed, InvalidRequest
+from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.violation import ProtocolViolation
 
 GENERATION = 2
@@ -91,7 +92,7 @@ async def _find(reader: asyncio.StreamReader, kind: bytes, nonce: bytes) -> byte
 
 def _decode_hello(payload: bytes) -> AgentHello:
     try:
-        content = json.loads(payload)
+        content = parsed(payload)
         # Another generation may say other things about itself; only the number is sure to be there.
         if isinstance(content, dict) and content.get("generation") != GENERATION:
             content = {"agent_version": "", "boot_id": "", "generation": content.get("generation")}

@@ -1,8 +1,6 @@
 """Running a tool of the agent: input to it, output from it, and what its failure means to us."""
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,8 +8,11 @@ from pyro_mcp import tasks
 from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, NotFound, PyroError
 from pyro_mcp.guest.client import GuestClient, GuestCommand
 from pyro_mcp.guest.frames import Output, Tag
+from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.messages import Exited, Failed
 from pyro_mcp.guest.mux import StreamReset
+from pyro_mcp.guest.patience import Patience
+from pyro_mcp.guest.printable import printable
 from pyro_mcp.guest.tool_requests import (
     DiffTool,
     ListTool,
@@ -36,24 +37,33 @@ __all__ = [
     "Tool",
     "UnpackTool",
     "WriteTool",
+    "printable",
     "run",
 ]
 
 OnOutput = Callable[[bytes], Awaitable[None]]
 _ANSWER_BYTES = 64 * 1024  # a tool's answer besides the content that it was asked for
 _COMPLAINT_BYTES = 64 * 1024
-_MESSAGE_CHARACTERS = 16 * 1024
 _WRITE_BYTES = 256 * 1024
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Without anything said or taken. Tools say what they find as they find it; what they do in silence takes seconds.
+_STALL_SECONDS = 60.0
 
 # What a tool's code means: the kind of error, our code for it, and a hint.
 _MEANINGS: dict[str, tuple[type[PyroError], str, str | None]] = {
     "outside": (InvalidRequest, "outside_workspace", "paths are relative to /workspace, or absolute below it"),
     "not_found": (NotFound, "file_not_found", "see what is there: `pyro workspace file list W`"),
-    "exists": (Conflict, "file_exists", None),
-    "not_a_directory": (InvalidRequest, "not_a_directory", None),
-    "is_a_directory": (InvalidRequest, "is_a_directory", None),
-    "not_a_file": (InvalidRequest, "not_a_file", None),
+    "exists": (Conflict, "file_exists", "take another path, or remove what is there"),
+    "not_a_directory": (
+        InvalidRequest,
+        "not_a_directory",
+        "give a folder: see `pyro workspace file list W`",
+    ),
+    "is_a_directory": (
+        InvalidRequest,
+        "is_a_directory",
+        "give a file in it: see `pyro workspace file list W`",
+    ),
+    "not_a_file": (InvalidRequest, "not_a_file", "only plain files can be read and written"),
     "no_space": (HostUnfit, "workspace_full", "the workspace's disk is full: delete something in it"),
     "read_only": (Conflict, "read_only", None),
     "bad_archive": (InvalidRequest, "bad_archive", None),
@@ -72,18 +82,27 @@ async def run(
     stdin: bytes | AsyncIterable[bytes] | None = None,
     on_output: OnOutput | None = None,
     most: int = 0,
+    stall_seconds: float = _STALL_SECONDS,
 ) -> bytes:
     """Run a tool to its end, feeding it `stdin` while its output is taken.
 
     Output goes to `on_output`, whose slowness holds the tool back, or is returned: at most 64 KiB and `most` bytes.
-    Raises what the tool's failure means (`_MEANINGS`), `GuestFailed` for a guest that dies or speaks rubbish, and
-    whatever `stdin` or `on_output` raise. Being cancelled ends the tool.
+    Raises what the tool's failure means (`_MEANINGS`), `GuestFailed` for a guest that dies or speaks rubbish, or that
+    neither says nor takes anything for `stall_seconds` while it could (`guest_stalled`), and whatever `stdin` or
+    `on_output` raise. Being cancelled ends the tool.
     """
-    taking = _Taking(tool, on_output, _ANSWER_BYTES + most)
-    async with guest.tool(tool) as command:
-        if stdin is None:
-            return await taking.all_of(command)
-        return await _both(asyncio.create_task(taking.all_of(command)), asyncio.create_task(_feed(command, stdin)))
+    patience = Patience(stall_seconds)
+    taking = _Taking(tool, on_output, _ANSWER_BYTES + most, patience)
+    try:
+        async with patience.limit, guest.tool(tool) as command:
+            if stdin is None:
+                return await taking.all_of(command)
+            feeding = asyncio.create_task(_feed(command, stdin, patience))
+            return await _both(asyncio.create_task(taking.all_of(command)), feeding)
+    except TimeoutError:
+        if not patience.limit.expired():
+            raise  # somebody else's
+        raise _stalled(tool_name(tool), stall_seconds) from None
 
 
 async def _both(taking: "asyncio.Task[bytes]", feeding: "asyncio.Task[None]") -> bytes:
@@ -101,12 +120,19 @@ async def _both(taking: "asyncio.Task[bytes]", feeding: "asyncio.Task[None]") ->
         await tasks.end(taking)
 
 
-async def _feed(command: GuestCommand, stdin: bytes | AsyncIterable[bytes]) -> None:
+async def _feed(command: GuestCommand, stdin: bytes | AsyncIterable[bytes], patience: Patience) -> None:
     async with _closing(stdin) as pieces:
-        async for data in pieces:
+        waiting = aiter(pieces)
+        while True:
+            with patience.ours():
+                data = await anext(waiting, None)
+            if data is None:
+                break
             for start in range(0, len(data), _WRITE_BYTES):
                 await command.write_stdin(data[start : start + _WRITE_BYTES])
+                patience.moved()
     await command.close_stdin()
+    patience.moved()
 
 
 @asynccontextmanager
@@ -127,8 +153,9 @@ async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
 class _Taking:
     """A tool's output and complaints, bounded."""
 
-    def __init__(self, tool: Tool, on_output: OnOutput | None, most: int) -> None:
+    def __init__(self, tool: Tool, on_output: OnOutput | None, most: int, patience: Patience) -> None:
         self._name = tool_name(tool)
+        self._patience = patience
         self._on_output = on_output
         self._most = most
         self._output = bytearray()
@@ -137,10 +164,12 @@ class _Taking:
     async def all_of(self, command: GuestCommand) -> bytes:
         async for event in command.events():
             if isinstance(event, Output):
-                await self._take(event)
-            elif isinstance(event, Failed):
-                raise _not_done(self._name, event)
-            elif isinstance(event, Exited):
+                with self._patience.ours():
+                    await self._take(event)
+                continue
+            self._patience.moved()
+            if isinstance(event, Failed | Exited):
+                self._patience.end()
                 return self._result(event)
         raise AssertionError("a tool's events end with its end or an error")
 
@@ -154,7 +183,9 @@ class _Taking:
         else:
             self._output += output.data
 
-    def _result(self, exited: Exited) -> bytes:
+    def _result(self, exited: Exited | Failed) -> bytes:
+        if isinstance(exited, Failed):
+            raise _not_done(self._name, exited)
         if exited.exit_code == 0:
             return bytes(self._output)
         if exited.exit_code == 1:
@@ -166,12 +197,22 @@ class _Taking:
 def _failure(name: str, complaint: bytes) -> PyroError:
     """The error that a tool's complaint tells of."""
     try:
-        content = json.loads(complaint.decode())
+        content = parsed(complaint)
+        if not isinstance(content, dict):
+            raise TypeError("no object")
         code, message = content["code"], content["message"]
         kind, ours, hint = _MEANINGS[code]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ProtocolViolation(f"`{name}` failed without a reason that makes sense") from error
     return kind(ours, printable(str(message)), hint)
+
+
+def _stalled(name: str, seconds: float) -> GuestFailed:
+    return GuestFailed(
+        "guest_stalled",
+        f"the guest did nothing about `{name}` for {seconds:g} s",
+        "try again; if it goes on, `pyro workspace stop` and `start` the workspace",
+    )
 
 
 def _not_done(name: str, failed: Failed) -> PyroError:
@@ -179,8 +220,3 @@ def _not_done(name: str, failed: Failed) -> PyroError:
     if failed.code == "bad_request":
         return InvalidRequest("bad_request", f"the agent refuses `{name}`: {said}")
     return GuestFailed("guest_failed", f"the agent cannot do `{name}`: {said}")
-
-
-def printable(text: str) -> str:
-    """What a guest said, bounded, and harmless to a terminal; tabs and line ends stay."""
-    return _UNPRINTABLE.sub("\ufffd", text[:_MESSAGE_CHARACTERS])

@@ -10,5 +10,5 @@ class ProtocolViolation(GuestFailed):
         super().__init__(
             "guest_protocol",
             f"the guest's agent broke the protocol: {what}",
-            "the machine was stopped; start a new one",
+            "the machine was stopped; try again",
         )

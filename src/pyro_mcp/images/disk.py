@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
-from pyro_mcp.images.rootfs import missing_program, no_disk_space
+from pyro_mcp.images.rootfs import missing_program
 from pyro_mcp.images.store import sync_folder
 from pyro_mcp.images.to_the_end import to_the_end
 
@@ -31,25 +31,28 @@ async def open_blank(cache_dir: Path, size_bytes: int) -> int:
     """A read-only descriptor of a blank ext4 disk of that size (a multiple of 1 MiB, 16 MiB or more), made if need be.
 
     The caller closes it. Raises `InvalidRequest` for a size that cannot be, `HostUnfit` for a missing mkfs.ext4 or a
-    full disk.
+    disk of the host that is full or cannot be written.
     """
     if size_bytes < MIN_DISK_BYTES or size_bytes % _MIB:
         raise InvalidRequest("bad_disk_size", f"a disk cannot have {size_bytes} bytes", "use whole MiB, 16 or more")
     folder = cache_dir / "disks"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"blank-{_GENERATION}-{size_bytes // _MIB}.ext4"
-    if not _is_there(path, size_bytes):
-        async with locks.for_long(folder / "blank.lock", lambda: None):
-            if not _is_there(path, size_bytes):
-                await _make(path, size_bytes)
-    return os.open(path, os.O_RDONLY)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _is_there(path, size_bytes):
+            async with locks.for_long(folder / "blank.lock", lambda: None):
+                if not _is_there(path, size_bytes):
+                    await _make(path, size_bytes)
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _mapped(error, folder) from error
 
 
 async def clone(blank: int, folder: Path) -> int:
     """An independent read-write copy of a disk as a file without a name in `folder`; gone when its last user is.
 
     Returns its descriptor, which the caller closes and may pass on (/proc/self/fd/N). Shares blocks where the file
-    system can, else copies the data and leaves the holes. Raises `HostUnfit` when the disk is full.
+    system can, else copies the data and leaves the holes. Raises `HostUnfit` where it cannot be written.
     """
     return await to_the_end(asyncio.to_thread(_clone, blank, folder), os.close)
 
@@ -57,8 +60,8 @@ async def clone(blank: int, folder: Path) -> int:
 async def clone_to(blank: int, path: Path) -> None:
     """An independent copy of a disk at `path`, for its owner alone, in place of what was there.
 
-    It lasts through a power failure once this returns. Where it fails nothing is left; `HostUnfit` when the disk is
-    full.
+    It lasts through a power failure once this returns. Where it fails nothing is left; `HostUnfit` where it
+    cannot be written.
     """
     await to_the_end(asyncio.to_thread(_clone_to, blank, path))
 
@@ -90,8 +93,6 @@ async def _make(path: Path, size_bytes: int) -> None:
             os.close(fd)
         temporary.chmod(0o444)
         temporary.rename(path)
-    except OSError as error:
-        raise _mapped(error, path.parent) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -103,7 +104,7 @@ def _clone(blank: int, folder: Path) -> int:
             _fill(blank, file.fileno())
             return os.dup(file.fileno())
     except OSError as error:
-        raise _mapped(error, folder) from None
+        raise _mapped(error, folder) from error
 
 
 def _clone_to(blank: int, path: Path) -> None:
@@ -120,7 +121,7 @@ def _clone_to(blank: int, path: Path) -> None:
             os.close(fd)
         sync_folder(path.parent)
     except OSError as error:
-        raise _mapped(error, path.parent) from None
+        raise _mapped(error, path.parent) from error
 
 
 def _fill(blank: int, target: int) -> None:
@@ -162,7 +163,12 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
         start += copied
 
 
-def _mapped(error: OSError, folder: Path) -> Exception:
+def _mapped(error: OSError, folder: Path) -> HostUnfit:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_disk_space(f"the disk of {folder} is full")
-    return error
+        return HostUnfit(
+            "no_disk_space",
+            f"the disk of {folder} is full",
+            "free some space (pyro workspace prune, pyro env prune), or set PYRO_HOME to another disk",
+        )
+    why = error.strerror or str(error)
+    return HostUnfit("disk_failed", f"cannot make a disk in {folder}: {why}", "make that folder writable for pyro")

@@ -81,6 +81,8 @@ class Backend(Protocol):
 
     async def wait_for_command(self, workspace: str, exec_id: str, *, wait_seconds: int = 45) -> ExecResult: ...
 
+    async def command_status(self, workspace: str, exec_id: str) -> ExecInfo: ...
+
     async def read_command_output(
         self, workspace: str, exec_id: str, *, offset: int = 0, limit: int = 8192, grep: str | None = None
     ) -> OutputPage: ...
@@ -100,7 +102,7 @@ class Backend(Protocol):
     ) -> SyncReport: ...
 
     async def list_workspace_files(
-        self, workspace: str, path: str = "/workspace", *, recursive: bool = False
+        self, workspace: str, path: str = "/workspace", *, recursive: bool = False, limit: int = 10_000
     ) -> FileListing: ...
 
     async def read_workspace_file(

@@ -2,7 +2,8 @@
 
 import codecs
 
-SHOWN_BYTES = 8 * 1024
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES
+
 _HEAD_BYTES = 2 * 1024  # what is left of long output's beginning; the end tells more, as a rule
 
 
@@ -45,7 +46,7 @@ def head_and_tail(head: bytes, tail: bytes, total: int, rest: str) -> str:
 class Shown:
     """Keeps the beginning and the end of output as it comes, and counts the rest."""
 
-    def __init__(self, limit: int = SHOWN_BYTES) -> None:
+    def __init__(self, limit: int = SHOWN_OUTPUT_BYTES) -> None:
         self._limit = limit
         self._head = bytearray()
         self._tail = bytearray()

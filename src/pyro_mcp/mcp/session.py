@@ -2,15 +2,25 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
 
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
@@ -79,10 +89,22 @@ class Session:
         self, opening: Sequence[bytes], to_server: "MemoryObjectSendStream[SessionMessage | Exception]"
     ) -> None:
         for line in opening:
-            await to_server.send(_message(line))
+            await to_server.send(self._message(line))
         # A thread that nobody waits for: a read cannot be given up.
-        pump = _Pump(self._reader, asyncio.get_running_loop(), to_server)
+        pump = _Pump(self._reader, asyncio.get_running_loop(), to_server, self._message)
         threading.Thread(target=pump.run, name="mcp-reader", daemon=True).start()
+
+    def _message(self, line: bytes) -> SessionMessage | Exception:
+        """A message as the SDK wants it, which also wants to hear of what is none.
+
+        What is a request all the same, but for text that is not Unicode, is answered here: the SDK would drop it.
+        """
+        try:
+            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError as error:
+            if (refusal := _refusal(line)) is not None:
+                self._writer.write(refusal)
+            return error
 
     async def _write(self, from_server: "MemoryObjectReceiveStream[SessionMessage]") -> None:
         waiting_for_handshake = self._handshake_id is not None
@@ -91,7 +113,20 @@ class Session:
             if waiting_for_handshake and isinstance(message, JSONRPCResponse | JSONRPCError):
                 waiting_for_handshake = False  # the SDK answers the handshake before anything else
                 continue
-            self._writer.write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            if (line := _line(message)) is not None:
+                self._writer.write(line)
+
+
+def _line(message: JSONRPCMessage) -> bytes | None:
+    """A message as it is written. What cannot be is an answer all the same, or else nothing: the session goes on."""
+    try:
+        return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    except ValueError as error:
+        print(f"pyro: cannot write a message: {error!r}", file=sys.stderr, flush=True)
+    if not isinstance(message, JSONRPCResponse | JSONRPCError):
+        return None
+    failed = ErrorData(code=INTERNAL_ERROR, message="the answer holds what is not Unicode text")
+    return _line(JSONRPCError(jsonrpc="2.0", id=message.id, error=failed))
 
 
 class _Pump:
@@ -102,22 +137,32 @@ class _Pump:
         reader: Lines,
         loop: asyncio.AbstractEventLoop,
         to_server: "MemoryObjectSendStream[SessionMessage | Exception]",
+        parse: Callable[[bytes], SessionMessage | Exception],
     ) -> None:
         self._reader = reader
         self._loop = loop
         self._to_server = to_server
+        self._parse = parse
 
     def run(self) -> None:
         with contextlib.suppress(RuntimeError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             while (line := self._reader.next()) is not None:
-                asyncio.run_coroutine_threadsafe(self._to_server.send(_message(line)), self._loop).result()
+                asyncio.run_coroutine_threadsafe(self._to_server.send(self._parse(line)), self._loop).result()
         with contextlib.suppress(RuntimeError):  # the loop is closed: we end because of that
             self._loop.call_soon_threadsafe(self._to_server.close)
 
 
-def _message(line: bytes) -> SessionMessage | Exception:
-    """A message as the SDK wants it, which also wants to hear of what is none."""
+def _refusal(line: bytes) -> bytes | None:
+    """The answer to a request that holds what UTF-8 cannot (half a surrogate pair); None if it is no request."""
     try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValueError as error:
-        return error
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("id"), int | str) or "method" not in message:
+        return None
+    words = "not_utf8: the request holds text that is not Unicode. Leave out half surrogate pairs."
+    if message["method"] == "tools/call":
+        answer: dict[str, Any] = {"result": {"content": [{"type": "text", "text": words}], "isError": True}}
+    else:
+        answer = {"error": {"code": INVALID_REQUEST, "message": words}}
+    return json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}).encode()

@@ -63,6 +63,7 @@ class AsyncPyro:
     exec_workspace = _awaited(Pyro.exec_workspace)
     start_command = _awaited(Pyro.start_command)
     wait_for_command = _awaited(Pyro.wait_for_command)
+    command_status = _awaited(Pyro.command_status)
     read_command_output = _awaited(Pyro.read_command_output)
     cancel_command = _awaited(Pyro.cancel_command)
     workspace_logs = _awaited(Pyro.workspace_logs)

@@ -69,6 +69,10 @@ class CommandCalls(Calls):
         """Wait on for a command; also gives the result of one that has ended."""
         return self._post(ExecResult, exec_path(workspace, exec_id, "/wait"), _Wait(wait_seconds))
 
+    def command_status(self, workspace: str, exec_id: str) -> ExecInfo:
+        """How a command stands now, without its output. Raises `NotFound`. Starts no workspace, waits for nothing."""
+        return self._get(ExecInfo, exec_path(workspace, exec_id))
+
     def read_command_output(
         self, workspace: str, exec_id: str, *, offset: int = 0, limit: int = SHOWN_OUTPUT_BYTES, grep: str | None = None
     ) -> OutputPage:

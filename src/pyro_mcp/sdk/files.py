@@ -95,4 +95,6 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("not_utf8", "the text holds what UTF-8 cannot encode", "give bytes instead") from None
+        raise InvalidRequest(
+            "not_utf8", "the text holds what UTF-8 cannot encode", "leave out half surrogate pairs, or write bytes"
+        ) from None

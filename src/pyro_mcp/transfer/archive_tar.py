@@ -4,12 +4,11 @@ Everything in it becomes root's: the ids in an archive are those of the machine 
 root is who works in the guest.
 """
 
-from dataclasses import dataclass, field
-
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.transfer.compression import unpacked
 from pyro_mcp.transfer.limits import Tally, shown
 from pyro_mcp.transfer.names import BadName, components, stays_inside
+from pyro_mcp.transfer.standing import Standing
 from pyro_mcp.transfer.tar_headers import Attributes
 from pyro_mcp.transfer.tar_reader import BadTar, Member, TarReader
 from pyro_mcp.transfer.tar_writer import TarWriter
@@ -36,14 +35,14 @@ def _refused(path: str, why: str) -> InvalidRequest:
     return InvalidRequest("bad_archive", f"the archive {shown(path)} is refused: {why}", "make it anew with GNU tar")
 
 
-@dataclass
 class _Checked:
     """Passes entries on if they fit to what came before."""
 
-    writer: TarWriter
-    reader: TarReader
-    tally: Tally
-    _kinds: dict[bytes, str] = field(default_factory=dict)  # what stands at a path so far
+    def __init__(self, writer: TarWriter, reader: TarReader, tally: Tally) -> None:
+        self.writer = writer
+        self.reader = reader
+        self.tally = tally
+        self._standing = Standing(tally)
 
     def take(self, member: Member) -> None:
         try:
@@ -57,9 +56,11 @@ class _Checked:
         if not parts:
             if member.kind != "directory":
                 raise BadName("an entry without a name")
+            self.tally.pass_over()
             return
-        repeated = self._place(parts, member.kind)
+        repeated = self._standing.place(parts, member.kind)
         if repeated:
+            self.tally.pass_over()
             return
         self.tally.add(member.size, folder=member.kind == "directory")
         about = Attributes(member.mode, 0, 0, member.mtime_ns)
@@ -73,23 +74,9 @@ class _Checked:
                     raise BadName(f"a link out of the tree, to {shown(member.target)}")
                 self.writer.symlink(name, member.target, about)
             case "hardlink":
-                target = b"/".join(components(member.target))
-                if self._kinds.get(target) != "file":
+                target = components(member.target)
+                if target == parts or not self._standing.is_file(target):
                     raise BadName(f"a link to {shown(member.target)}, which is no file before it in the archive")
-                self.writer.hard_link(name, target, about)
+                self.writer.hard_link(name, b"/".join(target), about)
             case _:
                 raise BadName(f"a {member.kind}")
-
-    def _place(self, parts: tuple[bytes, ...], kind: str) -> bool:
-        """Note what stands where; True for a folder that was there before."""
-        for depth in range(1, len(parts)):
-            if self._kinds.setdefault(b"/".join(parts[:depth]), "implied") not in ("directory", "implied"):
-                raise BadName("an entry below something that is no folder")
-        name = b"/".join(parts)
-        before = self._kinds.get(name)
-        if before is None or (before, kind) == ("implied", "directory"):
-            self._kinds[name] = "file" if kind == "hardlink" else kind
-            return False
-        if (before, kind) != ("directory", "directory"):
-            raise BadName("a second entry of this name")
-        return True

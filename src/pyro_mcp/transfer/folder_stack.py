@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 
 from pyro_mcp.transfer.names import BadName
 
@@ -10,9 +11,13 @@ _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
 
 
 class FolderStack:
-    """The way from a top folder down to the one that was asked for last; neighbours share most of it."""
+    """The way from a top folder down to the one that was asked for last; neighbours share most of it.
 
-    def __init__(self, top: int) -> None:
+    `making` is called before each folder that is made, and may raise.
+    """
+
+    def __init__(self, top: int, making: Callable[[], object]) -> None:
+        self._making = making
         self._names: list[bytes] = []
         self._fds = [os.dup(top)]
 
@@ -39,6 +44,7 @@ class FolderStack:
         except FileNotFoundError:
             if not make:
                 raise
+            self._making()
             os.mkdir(name, 0o700, dir_fd=folder)
             return os.open(name, _FLAGS, dir_fd=folder)
         except OSError as error:

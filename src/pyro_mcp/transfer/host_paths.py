@@ -92,7 +92,7 @@ def _explained(error: OSError, name: str, folder: int, path: str) -> PyroError:
         case errno.ENOENT:
             return NotFound("path_not_found", f"there is no {shown(path)}", "check the path")
         case errno.ENOTDIR:
-            return InvalidRequest("not_a_directory", f"{shown(path)}: {shown(name)} is not a folder")
+            return InvalidRequest("not_a_directory", f"{shown(path)}: {shown(name)} is not a folder", "give a folder")
         case errno.EACCES | errno.EPERM:
             return unreadable(path)
         case errno.ENXIO:

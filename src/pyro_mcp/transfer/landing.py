@@ -19,6 +19,7 @@ from pyro_mcp.transfer.tar_reader import BadTar, Source, TarReader
 from pyro_mcp.transfer.tree_writer import Skipped, TreeWriter
 
 _KEPT_FREE_BYTES = 256 << 20
+_BLOCK_BYTES = 4096  # that file systems give to a file or folder at a time
 _AFTER_END_BYTES = 1 << 20  # of zeros that a tar stream may carry after its end
 _NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,8 +30,8 @@ class Landing:
     """A place on the host for an export. Its methods block.
 
     The folder that it is in is opened once, without following links, and everything goes on below that descriptor.
-    Repositories stay behind unless `include_git`. Raises `NotFound`, `InvalidRequest`, `Conflict` (`output_exists`) and
-    `HostUnfit`.
+    Repositories stay behind unless `include_git`; folders that look like one whatever they are called lose their HEAD
+    and config. Raises `NotFound`, `InvalidRequest`, `Conflict` (`output_exists`) and `HostUnfit`.
     """
 
     def __init__(self, output: Path, *, include_git: bool = False) -> None:
@@ -48,7 +49,9 @@ class Landing:
             self._close()
             raise
         self._only_file: bytes | None = None
-        self.tally = Tally(max_bytes=self._room(), max_entries=MAX_ENTRIES, refusal=self._too_large)
+        self.tally = Tally(
+            max_bytes=self._room(), max_entries=MAX_ENTRIES, block_bytes=_BLOCK_BYTES, refusal=self._too_large
+        )
         self.skipped = Skipped()
 
     def receive(self, source: Source) -> None:

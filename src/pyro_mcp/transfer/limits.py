@@ -10,6 +10,7 @@ MAX_ENTRIES = 1_000_000
 MAX_DEPTH = 256  # folders below each other; each is an open descriptor while it is walked
 MAX_PATH_BYTES = 4096  # PATH_MAX of Linux
 MAX_NAME_BYTES = 255  # NAME_MAX of Linux
+MAX_KEPT_BYTES = 64 << 20  # of names that a transfer remembers to its end
 CHUNK_BYTES = 256 * 1024
 
 
@@ -27,14 +28,19 @@ class Tally:
     """What one transfer has moved so far; written by its thread alone, read by whoever reports.
 
     `files` counts everything that is not a folder; `skipped` what has no place in a workspace (sockets, devices),
-    `changed` files that were cut or padded because they changed while they were read.
+    `changed` files that were cut or padded because they changed while they were read. `bytes` are those of contents;
+    `taken`, which `max_bytes` limits, is the room for them: with `block_bytes` each entry takes whole blocks, at least
+    one. `kept` are the bytes of names that are remembered.
     """
 
     max_bytes: int = MAX_BYTES
     max_entries: int = MAX_ENTRIES
+    block_bytes: int = 0
     files: int = 0
     bytes: int = 0
+    taken: int = 0
     entries: int = 0
+    kept: int = 0
     skipped: int = 0
     changed: int = 0
     stopped: bool = False
@@ -42,15 +48,29 @@ class Tally:
 
     def add(self, size: int = 0, *, folder: bool = False) -> None:
         """Count one entry. Raises what `refusal` makes when it is one too many, `Stopped` after `stop`."""
+        self.pass_over()
+        self.files += not folder
+        self.bytes += size
+        self.taken += self._room_for(size)
+        if self.taken > self.max_bytes:
+            raise self.refusal(f"more than {self.max_bytes >> 20} MiB")
+
+    def pass_over(self) -> None:
+        """Count one entry of which nothing is made. Raises as `add` does."""
         if self.stopped:
             raise Stopped
         self.entries += 1
-        self.files += not folder
-        self.bytes += size
-        if self.bytes > self.max_bytes:
-            raise self.refusal(f"more than {self.max_bytes >> 20} MiB")
         if self.entries > self.max_entries:
             raise self.refusal(f"more than {self.max_entries:,} files and folders")
+
+    def keep(self, size: int) -> None:
+        """Count a name of `size` bytes that is remembered. Raises what `refusal` makes when it is one too many."""
+        self.kept += size
+        if self.kept > MAX_KEPT_BYTES:
+            raise self.refusal(f"more than {MAX_KEPT_BYTES >> 20} MiB of names")
+
+    def _room_for(self, size: int) -> int:
+        return max(1, -(-size // self.block_bytes)) * self.block_bytes if self.block_bytes else size
 
     def stop(self) -> None:
         """Make the transfer's thread end at its next entry."""

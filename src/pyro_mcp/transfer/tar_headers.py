@@ -15,7 +15,7 @@ _LAST_SECOND = (1 << 32) - 1
 END = bytes(2 * BLOCK)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attributes:
     """What stands in a header beside name and size; `mtime_ns` in nanoseconds since 1970."""
 

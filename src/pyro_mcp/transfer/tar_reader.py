@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pyro_mcp.transfer.limits import CHUNK_BYTES, shown
+from pyro_mcp.transfer.limits import CHUNK_BYTES, MAX_PATH_BYTES, shown
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
@@ -44,7 +44,8 @@ class Source(Protocol):
 class Member:
     """An entry: its name and link target as bytes, as they stand in the archive; `mtime_ns` in nanoseconds since 1970.
 
-    `kind` is file, directory, symlink, hardlink, device or fifo; `size` is that of the content which follows.
+    `kind` is file, directory, symlink, hardlink, device or fifo; `size` is that of the content which follows. Only
+    links have a `target`, of at most 4096 bytes.
     """
 
     name: bytes
@@ -155,11 +156,13 @@ class _Extensions:
         said = self._said
         if b"\0" in said.get(b"path", b"") or b"\0" in said.get(b"linkpath", b""):
             raise BadTar("a name with a zero byte in it")
-        name = said.get(b"path", member.name)
+        target = said.get(b"linkpath", member.target) if member.kind in ("symlink", "hardlink") else b""
+        if len(target) > MAX_PATH_BYTES:
+            raise BadTar(f"a link to something of more than {MAX_PATH_BYTES} bytes")
         return replace(
             member,
-            name=name,
-            target=said.get(b"linkpath", member.target),
+            name=said.get(b"path", member.name),
+            target=target,
             # Other kinds have no content, whatever they say.
             size=_whole(said[b"size"], _MAX_SIZE) if b"size" in said and member.kind == "file" else member.size,
             uid=_whole(said[b"uid"], _MAX_ID) if b"uid" in said else member.uid,

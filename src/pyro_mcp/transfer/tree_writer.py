@@ -10,14 +10,19 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from pyro_mcp.transfer import embedded_git
 from pyro_mcp.transfer.folder_stack import FolderStack
 from pyro_mcp.transfer.limits import Tally, shown
 from pyro_mcp.transfer.names import BadName, components, stays_inside
+from pyro_mcp.transfer.tar_headers import Attributes
 from pyro_mcp.transfer.tar_reader import Member
 
+T = TypeVar("T")
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SKIPPED_SHOWN = 1000
+_MODES = 0o755  # what may be left of a mode: nobody but the owner writes
 
 
 @dataclass
@@ -40,35 +45,55 @@ class Skipped:
 class TreeWriter:
     """Files below the folder `top`.
 
-    Owners: the guest's root becomes whoever we are, others are kept where we may (as root). Bits for set-uid, set-gid
-    and sticky are dropped, and folders stay open to their owner, or they could hardly be removed again.
+    Owners: the guest's root becomes whoever we are, others are kept where we may (as root). Bits for set-uid, set-gid,
+    sticky, and for others than the owner to write are dropped, and folders stay open to their owner, or they could
+    hardly be removed again.
+
+    Unless `include_git`, what is called `.git` is left out, and every other folder in which git would see a repository
+    (the top one too) loses its HEAD, config and config.worktree: git on the host would run what those name.
     """
 
     def __init__(self, top: int, tally: Tally, *, include_git: bool = False) -> None:
-        self._folders = FolderStack(top)
+        self._folders = FolderStack(top, lambda: tally.add(folder=True))
         self._tally = tally
         self._include_git = include_git
-        self._finished: list[tuple[tuple[bytes, ...], Member]] = []
+        self._finished: dict[bytes, Attributes] = {}  # folders by path
+        self._with_head: dict[bytes, None] = {}  # paths of folders that may be repositories, in order
         self.skipped = Skipped()
 
     def take(self, member: Member, content: Iterator[bytes]) -> None:
         """Write one entry. Raises `BadName` for one that cannot be right, `OSError` from the disk."""
         parts = components(member.name)
         if self._stays_behind(parts, member):
+            self._tally.pass_over()
             return
-        self._tally.add(member.size, folder=member.kind == "directory")
         if member.kind == "directory":
-            self._folders.enter(parts, make=True)
-            # Times and modes come last: making files below changes the first and may be forbidden by the second.
-            self._finished.append((parts, member))
+            self._take_folder(parts, member)
             return
         if not parts:
             raise BadName("an entry without a name")
+        self._tally.add(member.size)
         folder, name = self._folders.enter(parts[:-1], make=True), parts[-1]
+        if embedded_git.is_head(name):
+            self._remember(self._with_head, parts[:-1], None)
         try:
             self._make(member, parts, folder, name, content)
         except FileExistsError:
             raise BadName("a second entry of one name") from None
+
+    def _take_folder(self, parts: tuple[bytes, ...], member: Member) -> None:
+        before = self._tally.entries
+        self._folders.enter(parts, make=True)
+        if self._tally.entries == before:  # it was there
+            self._tally.pass_over()
+        # Times and modes come last: making files below changes the first and may be forbidden by the second.
+        self._remember(self._finished, parts, _about(member))
+
+    def _remember(self, where: dict[bytes, T], parts: tuple[bytes, ...], what: T) -> None:
+        path = b"/".join(parts)
+        if path not in where:
+            self._tally.keep(len(path))
+        where[path] = what
 
     def _stays_behind(self, parts: tuple[bytes, ...], member: Member) -> bool:
         """Whether it belongs to a repository that was not asked for; of that only the top is named."""
@@ -84,10 +109,20 @@ class TreeWriter:
         return False
 
     def finish(self) -> None:
-        """Give the folders their modes and times."""
-        for parts, member in reversed(self._finished):
-            fd = self._folders.enter(parts, make=False)
-            _dress(fd, member, stat.S_IRWXU)
+        """Make repositories none, unless they were asked for, and give the folders their modes and times."""
+        if not self._include_git:
+            for path in self._with_head:
+                self._disarm(components(path))
+        for path, about in reversed(self._finished.items()):
+            fd = self._folders.enter(components(path), make=False)
+            _dress(fd, about, stat.S_IRWXU)
+
+    def _disarm(self, parts: tuple[bytes, ...]) -> None:
+        for name, was in embedded_git.disarm(self._folders.enter(parts, make=False)):
+            self.skipped.add((*parts, name))
+            self._tally.files -= 1
+            if stat.S_ISREG(was.st_mode) and was.st_nlink == 1:
+                self._tally.bytes -= was.st_size
 
     def close(self) -> None:
         """Let go of the folders."""
@@ -140,21 +175,25 @@ def _write_file(member: Member, folder: int, name: bytes, content: Iterator[byte
                 written = 0
                 while written < len(view):
                     written += os.write(fd, view[written:])
-        _dress(fd, member)
+        _dress(fd, _about(member))
     finally:
         os.close(fd)
 
 
-def _dress(fd: int, member: Member, at_least: int = 0) -> None:
-    if _keeps_owner(member):
+def _about(member: Member) -> Attributes:
+    return Attributes(member.mode & _MODES, member.uid, member.gid, member.mtime_ns)
+
+
+def _dress(fd: int, about: Attributes, at_least: int = 0) -> None:
+    if _keeps_owner(about):
         with _if_allowed():
-            os.fchown(fd, member.uid, member.gid)
-    os.fchmod(fd, member.mode & 0o777 | at_least)
-    os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+            os.fchown(fd, about.uid, about.gid)
+    os.fchmod(fd, about.mode | at_least)
+    os.utime(fd, ns=(about.mtime_ns, about.mtime_ns))
 
 
-def _keeps_owner(member: Member) -> bool:
-    return os.geteuid() == 0 and (member.uid, member.gid) != (0, 0)
+def _keeps_owner(about: Attributes | Member) -> bool:
+    return os.geteuid() == 0 and (about.uid, about.gid) != (0, 0)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 record says            and its VMM       then
 creating, purged       whatever          ended, removed for good
 running                answers           taken over, with the commands that run in it
-running                is silent         ended; stopped: machine-died
+running                is silent, fails  ended; stopped: machine-died
 running                is gone           stopped: machine-died, or host-restarted
 stopped, deleted       runs              ended: nobody was told that it came up
 """
@@ -36,9 +36,18 @@ async def put_in_order(core: Core) -> tuple[WorkspaceRecord, ...]:
 
 
 async def take_over(core: Core, record: WorkspaceRecord) -> None:
-    """Join its machine, or say that it is gone; the caller holds the workspace exclusively."""
+    """Join its machine, or say that it is gone; the caller holds the workspace exclusively.
+
+    One that cannot be joined for whatever reason is ended: nobody would watch it, or see that its time is up.
+    """
     assert record.process is not None  # noqa: S101  (`put_in_order` returns no others)
-    if not await core.machines.adopt(record, record.process):
+    try:
+        joined = await core.machines.adopt(record, record.process)
+    except Exception:
+        log.exception("cannot take over %s: its machine is ended", record.workspace_id)
+        await core.machines.end(record, orderly=False)
+        joined = False
+    if not joined:
         await asyncio.to_thread(_gone, core, record, MACHINE_DIED)
 
 
@@ -46,6 +55,7 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
     """Returns whether it runs."""
     process = record.process if record.boot_id == host_boot_id() else None
     if record.state == RUNNING and process is not None and _runs(process):
+        await asyncio.to_thread(_sweep, core, record)
         return True
     if process is not None:
         await kept.kill(process)
@@ -57,8 +67,15 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
         await asyncio.to_thread(_gone, core, record, HOST_RESTARTED if restarted else MACHINE_DIED)
     elif record.process is not None:
         await asyncio.to_thread(core.records.ended, record.workspace_id)
-    await asyncio.to_thread(core.places.sweep, record)
+    await asyncio.to_thread(_sweep, core, record)
     return False
+
+
+def _sweep(core: Core, record: WorkspaceRecord) -> None:
+    try:
+        core.places.sweep(record)
+    except OSError as error:  # no reason not to take over its machine
+        log.warning("files of %s that nobody needs stay for now: %s", record.workspace_id, error)
 
 
 def _gone(core: Core, record: WorkspaceRecord, because: str) -> None:

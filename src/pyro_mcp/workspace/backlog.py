@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import PyroError
@@ -13,6 +14,10 @@ Emit = Callable[[Event | OutputChunk], Awaitable[None]]
 _HELD_BYTES = 256 * 1024
 # More than can be on its way when a command is ended: a stream's window, and the pipe in the guest.
 _LAST_BYTES = 8 << 20
+# What an event costs besides its data. A guest may write single bytes: neighbours among those are put together.
+_EVENT_BYTES = 256
+_SMALL_BYTES = 4 * 1024
+_MERGED_BYTES = 64 * 1024
 
 
 class Backlog:
@@ -23,7 +28,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._events: deque[Event | OutputChunk] = deque()
+        self._events: deque[Event | OutputChunk | _Small] = deque()
         self._held = 0
         self._limit = _HELD_BYTES
         self._closed = False
@@ -35,8 +40,7 @@ class Backlog:
             await self._changed.wait_for(lambda: self._held < self._limit or self._closed)
             if self._closed:
                 return
-            self._events.append(event)
-            self._held += _size(event)
+            self._keep(event)
             self._changed.notify_all()
 
     async def lift(self) -> None:
@@ -62,10 +66,24 @@ class Backlog:
             await self._changed.wait_for(lambda: self._events or self._closed)
             if not self._events:
                 return None
-            event = self._events.popleft()
+            held = self._events.popleft()
+            event = OutputChunk(held.stream, bytes(held.data)) if isinstance(held, _Small) else held
             self._held -= _size(event)
             self._changed.notify_all()
             return event
+
+    def _keep(self, event: Event | OutputChunk) -> None:
+        if not isinstance(event, OutputChunk) or len(event.data) >= _SMALL_BYTES:
+            self._events.append(event)
+            self._held += _size(event)
+            return
+        last = self._events[-1] if self._events else None
+        if not isinstance(last, _Small) or last.stream != event.stream or len(last.data) >= _MERGED_BYTES:
+            last = _Small(event.stream)
+            self._events.append(last)
+            self._held += _EVENT_BYTES
+        last.data += event.data
+        self._held += len(event.data)
 
     async def _change(self, *, limit: int | None = None, closed: bool = False) -> None:
         async with self._changed:
@@ -103,5 +121,13 @@ async def _hand_on(backlog: Backlog, emit: Emit) -> None:
         await backlog.close()
 
 
+@dataclass
+class _Small:
+    """Small chunks of one stream, one after the other."""
+
+    stream: str
+    data: bytearray = field(default_factory=bytearray)
+
+
 def _size(event: Event | OutputChunk) -> int:
-    return len(event.data) if isinstance(event, OutputChunk) else 0
+    return _EVENT_BYTES + (len(event.data) if isinstance(event, OutputChunk) else 0)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest import client
+from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import disk
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.qemu import QemuDriver
@@ -76,7 +77,7 @@ def explained(error: GuestFailed, console: str) -> GuestFailed:
     lines = [line.rstrip() for line in console.splitlines() if line.strip()]
     if not lines:
         return error
-    said = "\n".join(f"  | {line}" for line in lines[-_CONSOLE_LINES:])
+    said = "\n".join(f"  | {printable(line)}" for line in lines[-_CONSOLE_LINES:])
     return GuestFailed(error.code, f"{error.message}; the machine's last words:\n{said}", error.hint)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest, NotFound
@@ -22,6 +23,24 @@ from pyro_mcp.workspace.seed import build_seed
 from pyro_mcp.workspace_models import NETWORK_POLICIES, CreateWorkspace
 
 _ANY_STATE = (CREATING, RUNNING, STOPPED, DELETED)
+
+
+class NewIds:
+    """Ids for workspaces that are being made, of which no two ever get the same one."""
+
+    def __init__(self) -> None:
+        self._reserved: set[str] = set()
+
+    @contextlib.contextmanager
+    def draw(self, core: Core) -> Iterator[str]:
+        """One that no record and no folder has, and nobody else gets while the block runs. Raises `HostUnfit`."""
+        known = {record.workspace_id for record in core.records.all()}
+        drawn = names.new_id(self._reserved | known | core.places.ids())
+        self._reserved.add(drawn)
+        try:
+            yield drawn
+        finally:
+            self._reserved.discard(drawn)
 
 
 def check(request: CreateWorkspace) -> None:
@@ -58,13 +77,15 @@ async def create(core: Core, workspace_id: str, request: CreateWorkspace, report
     await asyncio.to_thread(_check_free, core, request.name)
     host = await core.find_host()
     await ensure_installed(core.images, request.environment, report)
+    added: list[str] = []  # nothing that somebody else has written down is ever taken back
     try:
-        record = await _write_down(core, workspace_id, request, host.driver.name)
+        record = await _write_down(core, workspace_id, request, host.driver.name, added)
         await _furnish(core, record, request, report)
         await report(Progress("create", "boot", request.environment))
         await boot(core, await core.record(workspace_id))
     except BaseException:
-        await to_the_end(_take_back(core, workspace_id))
+        if added:
+            await to_the_end(_take_back(core, workspace_id))
         raise
 
 
@@ -74,7 +95,9 @@ def _check_free(core: Core, name: str | None) -> None:
         raise name_in_use(name)
 
 
-async def _write_down(core: Core, workspace_id: str, request: CreateWorkspace, vmm: str) -> WorkspaceRecord:
+async def _write_down(
+    core: Core, workspace_id: str, request: CreateWorkspace, vmm: str, added: list[str]
+) -> WorkspaceRecord:
     with await store.open_verified(core.images, request.environment) as image:
         record = WorkspaceRecord(
             workspace_id=workspace_id,
@@ -91,12 +114,13 @@ async def _write_down(core: Core, workspace_id: str, request: CreateWorkspace, v
             ttl_seconds=request.ttl_seconds,
         )
         # While the image is open nobody can remove it, and from then on nobody does.
-        await to_the_end(asyncio.to_thread(_begin, core, record))
+        await to_the_end(asyncio.to_thread(_begin, core, record, added))
     return record
 
 
-def _begin(core: Core, record: WorkspaceRecord) -> None:
+def _begin(core: Core, record: WorkspaceRecord, added: list[str]) -> None:
     core.records.add(record)
+    added.append(record.workspace_id)
     core.places.make(record.workspace_id)
     uses.keep(core.images, record.digest, core.places.folder(record.workspace_id))
 

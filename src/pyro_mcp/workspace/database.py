@@ -1,8 +1,7 @@
-"""The file in which workspaces are written down: PYRO_HOME/state.db, SQLite.
+"""A file of SQLite in PYRO_HOME, and what its errors mean.
 
-What is lost with it are the names of disks, not the disks; but no disk whose workspace is not in here is ever removed.
-So a file that cannot be read, or that a newer pyro has written, is left as it is, and everything that needs it fails
-and says why. Source of the result codes: sqlite.org, "Result and Error Codes".
+Source of the result codes and of what waits for the disk: sqlite.org, "Result and Error Codes", "PRAGMA synchronous",
+"Write-Ahead Logging".
 """
 
 import contextlib
@@ -10,69 +9,29 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit, PyroError
 
-FILE_NAME = "state.db"
+DAMAGED = "state_corrupt"  # the code of the error
 _VERSION = 1
 _BUSY_SECONDS = 10.0
-_SCHEMA = """
-CREATE TABLE workspaces (
-    id TEXT PRIMARY KEY NOT NULL,
-    name TEXT,
-    labels TEXT NOT NULL,
-    environment TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    vcpu_count INTEGER NOT NULL,
-    mem_mib INTEGER NOT NULL,
-    network_policy TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    vmm TEXT NOT NULL,
-    disk TEXT NOT NULL,
-    state TEXT NOT NULL,
-    seed TEXT,
-    ttl_seconds INTEGER,
-    expires_at TEXT,
-    stopped_because TEXT,
-    deleted_at TEXT,
-    vmm_pid INTEGER,
-    vmm_start_time INTEGER,
-    boot_id TEXT
-);
-CREATE UNIQUE INDEX names_in_use ON workspaces (name) WHERE state NOT IN ('deleted', 'purged');
-CREATE TABLE kept_disks (
-    workspace_id TEXT PRIMARY KEY NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
-    disk TEXT NOT NULL,
-    kept_at TEXT NOT NULL
-);
-CREATE TABLE execs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    workspace_id TEXT NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
-    exec_id TEXT NOT NULL,
-    command TEXT NOT NULL,
-    status TEXT NOT NULL,
-    started_at TEXT NOT NULL,
-    exit_code INTEGER,
-    duration_ms INTEGER,
-    output_bytes INTEGER,
-    UNIQUE (workspace_id, exec_id)
-);
-CREATE INDEX execs_in_order ON execs (workspace_id, number);
-CREATE INDEX running_execs ON execs (workspace_id) WHERE status = 'running';
-"""
+_MOST_SET_ASIDE = 5  # damaged files
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Database:
     """One connection, for one thread at a time. `durable` commits last through a power failure of the host.
 
-    Others last through anything that happens to this process, and cost no wait for the disk.
+    Others last through anything that happens to this process, and never wait for the disk. A power failure may cost
+    those since the last `checkpoint`, and may damage a file in which others write.
     """
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, path: Path, schema: str, *, durable: bool) -> None:
+        """Opens the file, or makes it with this schema. Raises `HostUnfit`."""
+        self._path = path
+        self._schema = schema
         self._lock = threading.RLock()
         with self._explained():
             self._connection = _connect(self._path, durable=durable)
@@ -101,9 +60,12 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def checkpoint(self) -> None:
-        """Move what was written into the file proper; waits for the disk."""
-        with self._explained(), self._lock:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        """Move what was written into the file proper; waits for the disk, and nobody else does meanwhile.
+
+        It takes a connection of its own: SQLite holds up no writer for it, and ours is not locked.
+        """
+        with self._explained(), closing(_connect(self._path, durable=True)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         """Write nothing any more."""
@@ -119,7 +81,7 @@ class Database:
                 "use that pyro, or set PYRO_HOME to another folder",
             )
         if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            self._connection.executescript(f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -134,15 +96,17 @@ class Database:
 
 
 def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    # SQLite would make it for everybody to read, but for the umask.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # SQLite would make it for everybody to read, but for the umask. One that is there is not opened by us: to close it
+    # would take the locks away that other connections of this process have on it.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        # The one that does not wait for the disk leaves that to `checkpoint`, but for a log of 64 MiB.
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        # The one that does not wait for the disk leaves that to `checkpoint`; if none comes, its log ends at 64 MiB.
         connection.execute(f"PRAGMA wal_autocheckpoint = {1_000 if durable else 16_000}").fetchall()
     except BaseException:
         connection.close()
@@ -150,11 +114,28 @@ def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
     return connection
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file that nobody has open, and return its new name: that and `.corrupt-`, and a number from 1.
+
+    The highest number is used again and again, so that not every file is kept for ever. Raises `HostUnfit`.
+    """
+    names = [path.with_name(f"{path.name}.corrupt-{number}") for number in range(1, _MOST_SET_ASIDE + 1)]
+    aside = next((name for name in names if not name.exists()), names[-1])
+    try:
+        # Its log goes first: left behind, it would be taken for the next file's.
+        for end in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + end).replace(aside.with_name(aside.name + end))
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    return aside
+
+
 def _explained(path: Path, error: sqlite3.DatabaseError) -> PyroError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BROKEN:
         return HostUnfit(
-            "state_corrupt",
+            DAMAGED,
             f"{path} is damaged: {error}",
             f"put a good copy in its place, or move it away; the disks stay in {path.parent / 'workspaces'}",
         )

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pyro_mcp import tasks
-from pyro_mcp.errors import Conflict, NotFound, PyroError
+from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
 from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.workspace import adopt, create, lifecycle, names, prune
@@ -47,6 +49,7 @@ class Workspaces:
         self._find_host = find_host
         self._opened: Core | PyroError = NotFound("not_open", "the workspaces have not been looked at yet")
         self._adopting = 0
+        self._new_ids = create.NewIds()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -91,13 +94,16 @@ class Workspaces:
         """Make a workspace, and start it. See `create.create`; raises `InvalidRequest`, too."""
         core = self._core
         create.check(request)
-        workspace_id = names.new_id({record.workspace_id for record in core.records.all()})
-        async with core.holds.exclusive(workspace_id):
-            await create.create(core, workspace_id, request, report)
-            return core.info(await core.record(workspace_id))
+        with self._new_ids.draw(core) as workspace_id:
+            async with core.holds.exclusive(workspace_id):
+                await create.create(core, workspace_id, request, report)
+                return core.info(await core.record(workspace_id))
 
     def list(self, *, deleted: bool) -> tuple[WorkspaceInfo, ...]:
-        """The workspaces there are, or those deleted ones that can still be had back; oldest first."""
+        """The workspaces there are, or those deleted ones that can still be had back; oldest first.
+
+        May be called in any thread; it looks at a file of each.
+        """
         core = self._core
         counts = core.history.counts()
         return tuple(core.info(each, counts) for each in self._visible() if (each.state == DELETED) == deleted)
@@ -106,17 +112,16 @@ class Workspaces:
         """One of them, deleted or not."""
         return self._core.info(self._find(reference))
 
-    def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
-        """Change its name and labels."""
-        record = self._find(reference)
-        name = None if request.clear_name else record.name if request.name is None else request.name
+    async def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
+        """Change its name and labels. Raises `InvalidRequest`, and `Conflict` where the name is in use."""
+        core = self._core
+        workspace_id = self._find(reference).workspace_id
         if request.name is not None:
+            if request.clear_name:
+                raise InvalidRequest("bad_name", "a name cannot be set and removed at once", "give one of the two")
             names.check_name(request.name)
-        kept = {key: value for key, value in record.labels.items() if key not in request.clear_labels}
-        labels = {**kept, **request.labels}
-        names.check_labels(labels)
-        self._core.records.describe(record.workspace_id, name=name, labels=labels)
-        return self.info(record.workspace_id)
+        await to_the_end(asyncio.to_thread(core.records.describe, workspace_id, partial(_described, request)))
+        return core.info(await core.record(workspace_id))
 
     async def start(self, reference: str) -> WorkspaceInfo:
         """Boot its machine, unless it runs."""
@@ -165,7 +170,7 @@ class Workspaces:
     async def prune(self, request: PruneWorkspaces) -> PrunedWorkspaces:
         """Remove for good what `restore` could bring back, of one workspace or of all."""
         records = self._visible() if request.workspace is None else (self._find(request.workspace),)
-        return await to_the_end(prune.prune(self._core, records, dry_run=request.dry_run))
+        return await prune.prune(self._core, records, dry_run=request.dry_run)
 
     @asynccontextmanager
     async def using(self, reference: str) -> AsyncIterator[LiveWorkspace]:
@@ -211,6 +216,8 @@ class Workspaces:
     def _open(self) -> Core:
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         records, history, places = Records(self._home), History(self._home), Places(self._home)
+        history.forget_others({record.workspace_id for record in records.all()})
+        records.when_removed(history.forget)
         machines = Machines(
             places,
             records=records,
@@ -276,7 +283,7 @@ class Workspaces:
         while True:
             try:
                 if turn % _PRUNE_EVERY == 0:
-                    await to_the_end(prune.prune_old(core))
+                    await prune.prune_old(core)
                 await to_the_end(asyncio.to_thread(core.history.checkpoint))
             except (PyroError, OSError) as error:
                 log.error("housekeeping of workspaces failed: %s", error)
@@ -287,6 +294,15 @@ class Workspaces:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _described(request: UpdateWorkspace, record: WorkspaceRecord) -> WorkspaceRecord:
+    """The record with the name and the labels that it is to have. Raises `InvalidRequest`."""
+    name = None if request.clear_name else record.name if request.name is None else request.name
+    kept = {key: value for key, value in record.labels.items() if key not in request.clear_labels}
+    labels = {**kept, **request.labels}
+    names.check_labels(labels)
+    return replace(record, name=name, labels=labels)
 
 
 def _refuse_deleted(record: WorkspaceRecord) -> None:

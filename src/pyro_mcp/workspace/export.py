@@ -25,8 +25,9 @@ async def export(guest: GuestClient, request: ExportPath, report: Report) -> Exp
     """Copy `request.path` to `request.output` (absolute, through no symbolic link), which appears when it is complete.
 
     Links that lead out of what is exported, and repositories that were not asked for, are left out and named in the
-    report. Raises `NotFound`, `InvalidRequest`, `Conflict` (`output_exists`), `HostUnfit`, `GuestFailed`; nothing is
-    left then.
+    report; of a repository that is not called `.git` (a bare one) that is its HEAD and its config, without which git on
+    the host takes it for a plain folder. Nobody but the owner may write to what comes. Raises `NotFound`,
+    `InvalidRequest`, `Conflict` (`output_exists`), `HostUnfit`, `GuestFailed`; nothing is left then.
     """
     path = inside(request.path)
     if not request.include_git and ".git" in path.lower().split("/"):

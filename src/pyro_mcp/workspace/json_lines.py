@@ -1,10 +1,10 @@
 """Lines of JSON out of a hostile guest, cut from a stream that may hold other bytes between them."""
 
-import json
 from typing import TypeVar
 
 from pyro_mcp import models
 from pyro_mcp.errors import InvalidRequest
+from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.violation import ProtocolViolation
 
 T = TypeVar("T")
@@ -50,8 +50,8 @@ class LineReader:
 def json_object(line: bytes) -> dict[str, object]:
     """A line as a JSON object, or `ProtocolViolation`."""
     try:
-        content = json.loads(line.decode())
-    except (ValueError, RecursionError) as error:
+        content = parsed(line)
+    except ValueError as error:
         raise ProtocolViolation("a tool's answer that is not JSON") from error
     if not isinstance(content, dict):
         raise ProtocolViolation("a tool's answer that is no JSON object")

@@ -5,18 +5,21 @@ that the next one understands (see `adopt`). Only `boot` may be cancelled; the o
 """
 
 import asyncio
+import logging
+from dataclasses import replace
 from datetime import timedelta
 
 from pyro_mcp.errors import InvalidRequest, NotFound, PyroError
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.core import Core
-from pyro_mcp.workspace.places import next_disk
+from pyro_mcp.workspace.places import new_disk
 from pyro_mcp.workspace.record import DELETED, MACHINE_DIED, RUNNING, STOPPED, WorkspaceRecord, after, is_past, now
 from pyro_mcp.workspace.records import nothing_to_restore
 from pyro_mcp.workspace_models import ResetWorkspace, RestoreWorkspace
 
 BASELINE = "baseline"
+log = logging.getLogger(__name__)
 
 
 async def boot(core: Core, record: WorkspaceRecord) -> None:
@@ -28,7 +31,7 @@ async def boot(core: Core, record: WorkspaceRecord) -> None:
         await core.machines.start(record, _deadline(record))
 
 
-async def stop(core: Core, record: WorkspaceRecord, because: str) -> None:
+async def stop(core: Core, record: WorkspaceRecord, because: str | None) -> None:
     """End its machine, and say why; one that is stopped already is stopped for this reason from now on."""
     await core.machines.end(record)
     if record.state in (RUNNING, STOPPED):
@@ -42,22 +45,23 @@ async def delete(core: Core, record: WorkspaceRecord) -> None:
 
 
 async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) -> None:
-    """Boot it with a blank disk, and keep the one that it had instead of what an earlier reset left."""
+    """Boot it with a blank disk, and keep the one that it had instead of what an earlier reset left.
+
+    Only when the guest answers does the new disk count. Until then, and where the boot fails, the workspace is stopped
+    and has the disks that it had, so that another try finds the same work to keep. Raises as `boot` does.
+    """
     if request.snapshot != BASELINE:
         raise NotFound(
             "unknown_snapshot", f"there is no snapshot {request.snapshot[:64]!r}", f"`{BASELINE}` is always there"
         )
-    disk = next_disk(record)
-    await blank_disk(core.images, core.places.folder(record.workspace_id) / disk)
+    disk = new_disk()
     try:
-        await core.machines.end(record)
-        await asyncio.to_thread(core.records.switch_disk, record.workspace_id, disk, because=MACHINE_DIED)
-    except PyroError:
-        await asyncio.to_thread(core.places.remove_disk, record.workspace_id, disk)
-        raise
-    if record.kept is not None:
-        await asyncio.to_thread(core.places.remove_disk, record.workspace_id, record.kept.disk)
-    await boot(core, await core.record(record.workspace_id))
+        await blank_disk(core.images, core.places.folder(record.workspace_id) / disk)
+        await stop(core, record, MACHINE_DIED if record.state == RUNNING else record.stopped_because)
+        stopped = await core.record(record.workspace_id)
+        await core.machines.start(replace(stopped, disk=disk), _deadline(record))
+    finally:
+        await asyncio.to_thread(_remove_unnamed, core, record, disk)
 
 
 async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace) -> None:
@@ -83,6 +87,20 @@ async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace
     await asyncio.to_thread(core.records.swap_disks, record.workspace_id, because=because)
     if ran:
         await boot(core, await core.record(record.workspace_id))
+
+
+def _remove_unnamed(core: Core, before: WorkspaceRecord, disk: str) -> None:
+    """Remove what a reset left over: the new disk if it failed, else the one that had been kept until then.
+
+    What cannot be removed now goes at the daemon's next start: nobody must be led to try a reset again that is done.
+    """
+    try:
+        record = core.records.get(before.workspace_id)
+        named = {record.disk, *([record.kept.disk] if record.kept else [])}
+        for each in {disk, *([before.kept.disk] if before.kept else [])} - named:
+            core.places.remove_disk(before.workspace_id, each)
+    except PyroError as error:
+        log.warning("a disk of %s that is not needed any more stays for now: %s", before.workspace_id, error.message)
 
 
 def _deadline(record: WorkspaceRecord) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.client import GuestClient
+from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.images.to_the_end import to_the_end
@@ -82,19 +83,18 @@ class Machines:
         return None if live is None or live.machine.is_gone else live.workspace
 
     async def start(self, record: WorkspaceRecord, expires_at: str | None) -> None:
-        """Boot the machine of a workspace that has none running.
+        """Boot the machine of a workspace that has none running, with `record.disk`, which counts once it answers.
 
         Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; then, and when cancelled before its
         guest answers, nothing runs.
         """
         await self.end(record, orderly=False)  # one that died, and whose watch does not know it yet
-        workspace_id = record.workspace_id
         try:
             machine = await self._boot(record)
         except BaseException:
             await to_the_end(asyncio.to_thread(self._not_started, record))
             raise
-        await to_the_end(self._started(workspace_id, machine, expires_at))
+        await to_the_end(self._started(record, machine, expires_at))
 
     async def adopt(self, record: WorkspaceRecord, process: Detached) -> bool:
         """Find a machine again that another daemon started; False if it is gone, or was ended because it is silent."""
@@ -147,13 +147,13 @@ class Machines:
         with await store.open_digest(self._images, record.environment, record.digest) as image:
             return await kept.start(host, image.path, record, self._places, before_start)
 
-    async def _started(self, workspace_id: str, machine: KeptMachine, expires_at: str | None) -> None:
+    async def _started(self, record: WorkspaceRecord, machine: KeptMachine, expires_at: str | None) -> None:
         try:
-            await asyncio.to_thread(self._records.running, workspace_id, expires_at)
+            await asyncio.to_thread(self._records.running, record.workspace_id, expires_at, record.disk)
         except BaseException:
             await machine.end(orderly=False)
             raise
-        self._watch(self._joined(workspace_id, machine), expires_at)
+        self._watch(self._joined(record.workspace_id, machine), expires_at)
 
     def _not_started(self, record: WorkspaceRecord) -> None:
         if record.state == RUNNING:  # its machine has died, and nobody has said so yet
@@ -192,7 +192,7 @@ class Machines:
         await live.machine.gone()
         if self._live.get(workspace_id) is not live:
             return
-        said = " ".join(live.machine.console().split())[-_LAST_WORDS:]
+        said = printable(" ".join(live.machine.console().split())[-_LAST_WORDS:])
         log.warning("the machine of %s ended by itself; its last words: %s", workspace_id, said or "none")
         del self._live[workspace_id]
         self._deadlines.set(workspace_id, None)

@@ -1,17 +1,24 @@
 """Where the files of workspaces are, all below PYRO_HOME/workspaces, for its owner alone.
 
     ID/seed.sqfs     what went into it at its creation; never changes
-       disk-N.ext4   its disk, or the one that its last reset replaced: its record tells which is which
+       disk-*.ext4   its disk, or the one that its last reset replaced: its record tells which is which
        agent.sock    where its VMM listens while it runs
 
-A new disk gets a new name, and the record says which one counts. So no file is ever renamed or written over, and a kill
-at any moment leaves at worst a file that no record names.
+A new disk gets a name that no disk has ever had, and the record says which one counts. So no file is ever renamed or
+written over, whoever removes a disk means that very one, and a kill at any moment leaves at worst a file that no record
+names.
 """
 
+import contextlib
+import errno
+import os
+import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.store import disk_usage
 from pyro_mcp.workspace.record import WorkspaceRecord
 
@@ -42,24 +49,34 @@ class Places:
         """Its disk."""
         return self.folder(record.workspace_id) / record.disk
 
+    def ids(self) -> set[str]:
+        """The names of all folders that are there, whether a record knows them or not. Raises `HostUnfit`."""
+        folder = self.home / "workspaces"
+        with _explained(folder):
+            return set(os.listdir(folder)) if folder.is_dir() else set()
+
     def make(self, workspace_id: str) -> None:
-        """Make its folder."""
+        """Make its folder. Raises `HostUnfit`."""
         folder = self.folder(workspace_id)
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        with _explained(folder):
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700)
 
     def remove(self, workspace_id: str) -> int:
-        """Remove its folder with all in it; returns the bytes that it took on disk."""
+        """Remove its folder with all in it; returns the bytes that it took on disk. Raises `HostUnfit`."""
         folder = self.folder(workspace_id)
         freed = self.folder_bytes(workspace_id)
-        if folder.exists():
-            shutil.rmtree(folder)
+        with _explained(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
         return freed
 
     def remove_disk(self, workspace_id: str, disk: str) -> int:
-        """Remove one disk, if it is there; returns the bytes that it took on disk."""
+        """Remove one disk, if it is there; returns the bytes that it took on disk. Raises `HostUnfit`."""
         freed = self.disk_bytes(workspace_id, disk)
-        (self.folder(workspace_id) / disk).unlink(missing_ok=True)
+        path = self.folder(workspace_id) / disk
+        with _explained(path):
+            path.unlink(missing_ok=True)
         return freed
 
     def folder_bytes(self, workspace_id: str) -> int:
@@ -73,7 +90,8 @@ class Places:
     def used_bytes(self, record: WorkspaceRecord) -> int:
         """What a workspace takes on disk."""
         files = [_SEED, record.disk, *([record.kept.disk] if record.kept else [])]
-        return sum(disk_usage(self.folder(record.workspace_id) / name) for name in files)
+        folder = self.folder(record.workspace_id)
+        return sum(disk_usage(folder / name) for name in files)
 
     def sweep(self, record: WorkspaceRecord) -> None:
         """Remove the files in its folder that nobody names, left by something that was killed."""
@@ -84,7 +102,17 @@ class Places:
                 path.unlink()
 
 
-def next_disk(record: WorkspaceRecord) -> str:
-    """A name for a disk that the workspace does not have yet."""
-    taken = [record.disk, *([record.kept.disk] if record.kept else [])]
-    return f"disk-{max(int(name.removeprefix('disk-').removesuffix('.ext4')) for name in taken) + 1}.ext4"
+def new_disk() -> str:
+    """A name that no disk of any workspace has, or has had."""
+    return f"disk-{secrets.token_hex(8)}.ext4"
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostUnfit("no_disk_space", f"the disk of {path} is full", "free some space") from error
+        why = error.strerror or str(error)
+        raise HostUnfit("home_unusable", f"cannot use {path} (see PYRO_HOME): {why}", "pyro doctor") from error

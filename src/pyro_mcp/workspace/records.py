@@ -1,8 +1,13 @@
-"""What is written down of workspaces, and every change of it, each of them one transaction."""
+"""What is written down of workspaces, and every change of it, each of them one transaction: PYRO_HOME/state.db.
+
+What is lost with it are the names of disks, not the disks; but no disk whose workspace is not in here is ever removed.
+So a file that cannot be read, or that a newer pyro has written, is left as it is, and everything that needs it fails
+and says why.
+"""
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +19,37 @@ from pyro_mcp.workspace.database import Database
 from pyro_mcp.workspace.record import CREATING, DELETED, PURGED, RUNNING, STOPPED, KeptDisk, WorkspaceRecord, now
 from pyro_mcp.workspace_models import SeedInfo
 
+FILE_NAME = "state.db"
+_SCHEMA = """
+CREATE TABLE workspaces (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT,
+    labels TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    vcpu_count INTEGER NOT NULL,
+    mem_mib INTEGER NOT NULL,
+    network_policy TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    vmm TEXT NOT NULL,
+    disk TEXT NOT NULL,
+    state TEXT NOT NULL,
+    seed TEXT,
+    ttl_seconds INTEGER,
+    expires_at TEXT,
+    stopped_because TEXT,
+    deleted_at TEXT,
+    vmm_pid INTEGER,
+    vmm_start_time INTEGER,
+    boot_id TEXT
+);
+CREATE UNIQUE INDEX names_in_use ON workspaces (name) WHERE state NOT IN ('deleted', 'purged');
+CREATE TABLE kept_disks (
+    workspace_id TEXT PRIMARY KEY NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
+    disk TEXT NOT NULL,
+    kept_at TEXT NOT NULL
+);
+"""
 _PLAIN = (
     *("name", "environment", "digest", "vcpu_count", "mem_mib", "network_policy", "created_at", "vmm", "disk"),
     *("state", "ttl_seconds", "expires_at", "stopped_because", "deleted_at", "boot_id"),
@@ -29,13 +65,18 @@ class Records:
 
     def __init__(self, home: Path) -> None:
         """Raises `HostUnfit`: `state_corrupt`, `state_newer`, `home_unusable`, `no_disk_space`."""
-        self._database = Database(home, durable=True)
-        self._looking = Database(home, durable=False)
+        self._database = Database(home / FILE_NAME, _SCHEMA, durable=True)
+        self._looking = Database(home / FILE_NAME, _SCHEMA, durable=False)
+        self._tell_removed: Callable[[str], None] = lambda _workspace_id: None
 
     def close(self) -> None:
         """Let go of the file."""
         self._looking.close()
         self._database.close()
+
+    def when_removed(self, tell: Callable[[str], None]) -> None:
+        """Call this with the id of a workspace, in whatever thread, once it is forgotten here; it must not raise."""
+        self._tell_removed = tell
 
     def all(self) -> tuple[WorkspaceRecord, ...]:
         """Every workspace, the purged ones too, oldest first."""
@@ -50,7 +91,7 @@ class Records:
         """One of them. Raises `NotFound`."""
         found = self._found("workspaces.id = ?", (workspace_id,))
         if not found:
-            raise NotFound("unknown_workspace", f"there is no workspace {workspace_id}", "pyro workspace list")
+            raise _unknown(workspace_id)
         return found[0]
 
     def add(self, record: WorkspaceRecord) -> None:
@@ -66,10 +107,19 @@ class Records:
                 tuple(values.values()),
             )
 
-    def describe(self, workspace_id: str, *, name: str | None, labels: dict[str, str]) -> None:
-        """Give it this name, or none, and these labels. Raises `Conflict` where the name is in use."""
-        with _unique(name):
-            self._change(workspace_id, {"name": name, "labels": json.dumps(labels)})
+    def describe(self, workspace_id: str, change: Callable[[WorkspaceRecord], WorkspaceRecord]) -> None:
+        """Give it the name and the labels that `change` makes of its record as it stands; nothing comes between.
+
+        Raises `NotFound`, `Conflict` where the name is in use, and whatever `change` does.
+        """
+        with self._database.transaction() as to:
+            row = to.execute(f"{_SELECT} WHERE workspaces.id = ? AND state != '{PURGED}'", (workspace_id,)).fetchone()
+            if row is None:
+                raise _unknown(workspace_id)
+            changed = change(_record(row))
+            with _unique(changed.name):
+                values = (changed.name, json.dumps(changed.labels), workspace_id)
+                to.execute("UPDATE workspaces SET name = ?, labels = ? WHERE id = ?", values)
 
     def seeded(self, workspace_id: str, seed: SeedInfo) -> None:
         """This is what went into it."""
@@ -80,9 +130,18 @@ class Records:
         process_columns = {"vmm_pid": process.pid, "vmm_start_time": process.start_time}
         self._change(workspace_id, {"vmm": vmm, "boot_id": boot_id, **process_columns})
 
-    def running(self, workspace_id: str, expires_at: str | None) -> None:
-        """Its guest answers."""
-        self._change(workspace_id, {"state": RUNNING, "stopped_because": None, "expires_at": expires_at})
+    def running(self, workspace_id: str, expires_at: str | None, disk: str) -> None:
+        """Its guest answers, and has this disk.
+
+        If that is another one than until now, that one is kept, and the one that was kept is kept no longer.
+        """
+        with self._database.transaction() as to:
+            _keep_disk(to, workspace_id, unless=disk)
+            to.execute(
+                "UPDATE workspaces SET disk = ?, state = ?, stopped_because = NULL, expires_at = ?"
+                " WHERE id = ? AND state != ?",
+                (disk, RUNNING, expires_at, workspace_id, PURGED),
+            )
 
     def ended(self, workspace_id: str, process: Detached | None = None) -> None:
         """Its VMM (that one, if given) is no more; whether it is to be one again, its state tells."""
@@ -109,21 +168,18 @@ class Records:
                 "unknown_workspace", f"the workspace {workspace_id} is gone", "pyro workspace list --deleted"
             )
 
-    def switch_disk(self, workspace_id: str, disk: str, *, because: str) -> None:
-        """Stopped, and with another disk from now on.
-
-        The present disk is kept, and the one that was kept is kept no longer.
-        """
-        with self._database.transaction() as to:
-            _replace_disk(to, workspace_id, disk, because)
-
     def swap_disks(self, workspace_id: str, *, because: str | None) -> None:
         """Stopped, and with the kept disk again; the present one is kept. Raises `Conflict` where none is kept."""
         with self._database.transaction() as to:
             kept = to.execute("SELECT disk FROM kept_disks WHERE workspace_id = ?", (workspace_id,)).fetchone()
             if kept is None:
                 raise nothing_to_restore(workspace_id)
-            _replace_disk(to, workspace_id, kept["disk"], because)
+            _keep_disk(to, workspace_id, unless=kept["disk"])
+            to.execute(
+                "UPDATE workspaces SET disk = ?, state = ?, stopped_because = ?,"
+                " vmm_pid = NULL, vmm_start_time = NULL, boot_id = NULL WHERE id = ?",
+                (kept["disk"], STOPPED, because, workspace_id),
+            )
 
     def drop_kept(self, workspace_id: str, kept: KeptDisk) -> bool:
         """That disk is kept no longer; False if it was not any more."""
@@ -140,6 +196,7 @@ class Records:
         """Forget a purged one, once its files are gone."""
         with self._database.transaction() as to:
             to.execute("DELETE FROM workspaces WHERE id = ? AND state = ?", (workspace_id, PURGED))
+        self._tell_removed(workspace_id)
 
     def _found(self, which: str, values: tuple[object, ...]) -> tuple[WorkspaceRecord, ...]:
         rows = self._looking.rows(f"{_SELECT} WHERE {which} ORDER BY workspaces.rowid", values)
@@ -175,6 +232,10 @@ def _unique(name: str | None) -> Iterator[None]:
         raise name_in_use(name) from None
 
 
+def _unknown(workspace_id: str) -> NotFound:
+    return NotFound("unknown_workspace", f"there is no workspace {workspace_id}", "pyro workspace list")
+
+
 def name_in_use(name: str) -> Conflict:
     """The error for a name that another workspace has."""
     return Conflict(
@@ -191,16 +252,15 @@ def nothing_to_restore(workspace_id: str) -> Conflict:
     )
 
 
-def _replace_disk(to: sqlite3.Connection, workspace_id: str, disk: str, because: str | None) -> None:
+def _keep_disk(to: sqlite3.Connection, workspace_id: str, *, unless: str) -> None:
+    """Keep its present disk, and no other, unless it is that one."""
+    present = to.execute("SELECT disk FROM workspaces WHERE id = ?", (workspace_id,)).fetchone()
+    if present is None or present["disk"] == unless:
+        return
     to.execute("DELETE FROM kept_disks WHERE workspace_id = ?", (workspace_id,))
     to.execute(
-        "INSERT INTO kept_disks (workspace_id, disk, kept_at) SELECT id, disk, ? FROM workspaces WHERE id = ?",
-        (now().isoformat(), workspace_id),
-    )
-    to.execute(
-        "UPDATE workspaces SET disk = ?, state = ?, stopped_because = ?,"
-        " vmm_pid = NULL, vmm_start_time = NULL, boot_id = NULL WHERE id = ?",
-        (disk, STOPPED, because, workspace_id),
+        "INSERT INTO kept_disks (workspace_id, disk, kept_at) VALUES (?, ?, ?)",
+        (workspace_id, present["disk"], now().isoformat()),
     )
 
 

@@ -95,6 +95,15 @@ async def test_a_command_of_a_machine_that_does_not_run(
     assert caught.value.code == "command_not_running"
 
 
+async def test_a_command_that_runs_is_told_of_with_the_figures_of_the_moment(
+    client: DaemonClient, engine: FakeWorkspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.runner.waits = True
+    await engine.runner.start(None)  # type: ignore[arg-type]
+    told = await asyncio.to_thread(client.ask, "GET", EXEC)
+    assert (told["status"], told["exit_code"], told["duration_ms"], told["output_bytes"]) == ("running", None, 50, 7)
+
+
 async def test_a_number_that_is_no_signal(
     client: DaemonClient, engine: FakeWorkspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +117,7 @@ async def test_a_number_that_is_no_signal(
 async def test_files_may_be_larger_than_other_requests(
     client: DaemonClient, engine: FakeWorkspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = {"path": "a", "data": "A" * (17 << 20)}
+    large = {"path": "a", "data": "A" * (65 << 20)}
     for path, body in ((f"{W}/files/write", large), (f"{W}/files/read", {"path": "A" * (5 << 20)})):
         with pytest.raises(InvalidRequest, match="larger than") as caught:
             await asyncio.to_thread(client.ask, "POST", path, body)
@@ -131,6 +140,8 @@ def _forever(begun: asyncio.Event, left: asyncio.Event) -> Callable[..., Awaitab
     [
         (f"{W}/files/list", {}, files, "list_files"),
         (f"{W}/files/read", {"path": "a"}, files, "read_file"),
+        (f"{W}/files/write", {"path": "a", "data": ""}, files, "write_file"),
+        (f"{W}/patch", {"patch": "x"}, workspace_routes, "apply_patch"),
         (f"{W}/diff", {}, workspace_routes, "diff"),
         (f"{W}/sync", {"source": "/a"}, sync, "push"),
     ],
@@ -147,30 +158,6 @@ async def test_what_a_client_that_leaves_had_asked_for_is_not_done_for_nobody(
     async with asyncio.timeout(30):
         await left.wait()
     await until(lambda: engine.held == 0)
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [(f"{W}/files/write", {"path": "a", "data": ""}), (f"{W}/patch", {"patch": "x"})],
-)
-async def test_a_change_that_has_begun_goes_on_to_its_end(
-    client: DaemonClient, engine: FakeWorkspaces, monkeypatch: pytest.MonkeyPatch, path: str, body: object
-) -> None:
-    begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def feature(*_: object) -> None:
-        begun.set()
-        await go.wait()
-        done.set()
-        raise InvalidRequest("bad_patch", "it does not matter")
-
-    monkeypatch.setattr(files, "write_file", feature)
-    monkeypatch.setattr(workspace_routes, "apply_patch", feature)
-    async with Asking(client, path, body):
-        await begun.wait()
-    go.set()
-    async with asyncio.timeout(30):
-        await done.wait()
 
 
 async def test_a_command_whose_client_leaves_before_it_is_followed_is_cancelled(

@@ -138,6 +138,7 @@ def test_larger_ones_are_not_made() -> None:
         b'{"type": null}',
         b'{"kind": "x"}',
         b'{"type": "\xff"}',
+        b'{"type": "x", "a": "\\ud800"}',
         '{"type": "x"}'.encode("utf-16"),
         b'\xef\xbb\xbf{"type": "x"}',
         b"1" * 5000,

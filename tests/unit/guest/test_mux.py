@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -370,6 +371,40 @@ async def test_empty_frames_fit_any_window_and_so_are_not_kept() -> None:
         assert not stream._chunks
         both.wire.data(1, b"then bytes")
         assert await stream.read() == b"then bytes"
+
+
+async def test_tiny_frames_cost_no_more_memory_than_the_window() -> None:
+    async with pair() as both:
+        stream = await both.open()
+        both.wire.writer.write(mux_frame(DATA, 0, 1, 2, b"ab") * 100_000)
+        await both.settled()
+        assert sum(map(sys.getsizeof, stream._chunks)) < RECEIVE_WINDOW
+        both.wire.send(DATA, FIN, 1, 0)
+        assert await _read_to_end(stream) == b"ab" * 100_000
+
+
+async def test_small_and_large_frames_keep_their_order() -> None:
+    async with pair() as both:
+        stream = await both.open()
+        sizes = [1, 4095, 4096, 4097, 3, 1, 70_000, *[4000] * 30, 5000, 7]
+        parts = [bytes([mark]) * size for mark, size in enumerate(sizes)]
+        for part in parts:
+            both.wire.data(1, part)
+        await both.settled()
+        early = await stream.read()
+        both.wire.data(1, b"late")
+        both.wire.send(DATA, FIN, 1, 0)
+        assert early + await _read_to_end(stream) == b"".join(parts) + b"late"
+
+
+async def test_what_was_read_does_not_change_with_what_comes() -> None:
+    async with pair() as both:
+        stream = await both.open()
+        both.wire.data(1, b"one")
+        first = await stream.read()
+        both.wire.data(1, b"two")
+        assert [first, await stream.read()] == [b"one", b"two"]
+        assert type(first) is bytes
 
 
 async def test_data_after_the_end_ends_the_session() -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, No
 from pyro_mcp.guest import tools
 from pyro_mcp.guest.client import GuestClient, connect
 from pyro_mcp.guest.mux import StreamReset
+from pyro_mcp.guest.patience import Patience
 from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support.fake_agent import STDERR, STDOUT, AgentStream, FakeAgent, channel, frame, message, serving
 from tests.support.fake_tools import ToolFailed
@@ -173,6 +175,7 @@ async def test_a_failure_means_one_of_our_errors(code: str, kind: type[PyroError
         b'{"code": "never heard", "message": "x"}',
         b'{"code": [], "message": "x"}',
         b"[" * 60_000,
+        b'{"code": "io", "message": "\\ud800"}',
     ],
     ids=lambda complaint: repr(complaint[:20]),
 )
@@ -276,3 +279,122 @@ async def test_a_guest_that_dies_in_the_middle(stdin: bytes | None) -> None:
     async with agent(dying) as (client, _):
         with pytest.raises(StreamReset):
             await tools.run(client, UNPACK, stdin=stdin)
+
+
+# A guest that does nothing
+
+
+async def _silent(_stream: AgentStream) -> None:
+    """Take nothing and say nothing."""
+
+
+async def _only_started(stream: AgentStream) -> None:
+    await stream.request()
+    await stream.say(type="started", pid=1)
+
+
+async def _taking_without_an_answer(stream: AgentStream) -> None:
+    await _only_started(stream)
+    async for _ in stream.frames():
+        pass
+
+
+@pytest.mark.parametrize("handler", [_silent, _only_started, _taking_without_an_answer])
+@pytest.mark.parametrize("stdin", [None, b"x", b"x" * (2 << 20)], ids=["none", "short", "long"])
+async def test_a_guest_that_does_nothing_is_given_up(handler: Handler, stdin: bytes | None) -> None:
+    async with agent(handler) as (client, fake):
+        before = asyncio.all_tasks()
+        running = asyncio.create_task(tools.run(client, UNPACK, stdin=stdin, stall_seconds=0.1))
+        stream = await fake.new_stream.get()
+        with pytest.raises(GuestFailed, match="did nothing about `unpack` for") as caught:
+            await running
+        assert (caught.value.code, caught.value.hint is not None) == ("guest_stalled", True)
+        await stream.was_reset.wait()
+        assert {task for task in asyncio.all_tasks() if "tools.py" in repr(task)} <= before
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[Patience]:
+    """Those of the tools that the test runs."""
+    made: list[Patience] = []
+
+    def make(seconds: float) -> Patience:
+        made.append(Patience(seconds))
+        return made[-1]
+
+    monkeypatch.setattr(tools, "Patience", make)
+    return made
+
+
+async def test_time_that_we_take_does_not_count(patience: list[Patience]) -> None:
+    """Neither where there is no input to give, nor where output is not taken; but what the guest takes does."""
+    counting: list[tuple[str, bool]] = []
+    taken, given = asyncio.Event(), asyncio.Event()
+
+    def note(when: str) -> None:
+        counting.append((when, patience[0].limit.when() is not None))
+
+    async def handler(stream: AgentStream) -> None:
+        await _only_started(stream)
+        frames = stream.frames()
+        await anext(frames)
+        await stream.send(frame(STDOUT, b"x"))
+        await taken.wait()
+        given.set()
+        await anext(frames)  # the end of the input
+        note("the guest works")
+        await stream.say(**EXITED)
+        stream.finish()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"some"
+        await taken.wait()
+        note("no input")
+        await given.wait()
+
+    async def take(_data: bytes) -> None:
+        note("output")
+        taken.set()
+
+    async with agent(handler) as (client, _):
+        await tools.run(client, UNPACK, stdin=pieces(), on_output=take)
+    assert counting == [("output", False), ("no input", False), ("the guest works", True)]
+
+
+async def test_the_time_for_taking_output_alone_does_not_count(patience: list[Patience]) -> None:
+    counting: list[bool] = []
+
+    async def take(_data: bytes) -> None:
+        counting.append(patience[0].limit.when() is not None)
+
+    async with agent(saying(frame(STDOUT, b"x"))) as (client, _):
+        await tools.run(client, READ, on_output=take)
+    assert counting == [False]
+
+
+async def test_each_part_of_the_input_that_is_taken_begins_the_time_anew() -> None:
+    patience = Patience(1000.0)
+    fresh: list[bool] = []
+
+    class Command:
+        async def write_stdin(self, _data: bytes) -> None:
+            soon = asyncio.get_running_loop().time() + 100
+            fresh.append((patience.limit.when() or 0) > soon)
+            patience.limit.reschedule(soon)
+
+        async def close_stdin(self) -> None:
+            await self.write_stdin(b"")
+
+    async with patience.limit:
+        await tools._feed(cast("Any", Command()), b"x" * (700 << 10), patience)
+        assert fresh == [True] * 4
+        assert (patience.limit.when() or 0) > asyncio.get_running_loop().time() + 500
+
+
+async def test_a_time_out_of_who_takes_the_output_is_theirs() -> None:
+    async def take(_data: bytes) -> None:
+        raise TimeoutError("mine")
+
+    async with agent(saying(frame(STDOUT, b"x"))) as (client, _):
+        with pytest.raises(TimeoutError, match="mine"):
+            await tools.run(client, READ, on_output=take)

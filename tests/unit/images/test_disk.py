@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -153,3 +154,30 @@ async def test_a_named_copy_that_does_not_fit_is_not_there(small_file_system: Pa
     assert caught.value.code == "no_disk_space"
     assert os.listdir(small_file_system) == []
     os.close(blank)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
+async def test_a_disk_that_cannot_be_written_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(_blank: int, _target: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(disk, "_fill", fail)
+    blank = os.memfd_create("blank")
+    for attempt in (disk.clone(blank, tmp_path), disk.clone_to(blank, tmp_path / "disk-1.ext4")):
+        with pytest.raises(HostUnfit) as caught:
+            await attempt
+        assert caught.value.code == "disk_failed"
+        assert os.strerror(code) in caught.value.message
+        assert caught.value.hint
+    assert os.listdir(tmp_path) == []
+    os.close(blank)
+
+
+async def test_a_cache_that_cannot_be_used_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "disks").write_text("no folder")
+    with pytest.raises(HostUnfit) as caught:
+        await disk.open_blank(tmp_path, 16 * MIB)
+    assert caught.value.code == "disk_failed"
+    assert str(tmp_path) in caught.value.message

@@ -14,6 +14,16 @@ from pyro_mcp.mcp.server import build_server
 from tests.unit.mcp.fake_pyro import FakePyro
 
 Calling = Callable[..., Awaitable[CallToolResult]]
+W = "w-7k2m"
+
+
+def words(result: CallToolResult, *, error: bool = False) -> str:
+    assert result.is_error is error, result
+    (content,) = result.content
+    assert content.type == "text"
+    if error:
+        assert result.structured_content is None  # hosts hold it against the schema, errors included
+    return content.text
 
 
 @pytest.fixture

@@ -200,13 +200,18 @@ class FakePyro:
             await asyncio.Event().wait()  # it never ends by itself
         return self._result(exec_id)
 
+    async def command_status(self, workspace: str, exec_id: str) -> ExecInfo:
+        self._called("command_status", exec_id=exec_id)
+        return self._result(exec_id).info
+
     async def read_command_output(
         self, workspace: str, exec_id: str, *, offset: int = 0, limit: int = 8192, grep: str | None = None
     ) -> OutputPage:
         self._called("read_command_output", offset=offset, limit=limit, grep=grep)
         data = self.output[offset : offset + limit]
         end = offset + len(data)
-        return OutputPage(exec_id, offset, data, len(self.output), False, end if end < len(self.output) else None)
+        running = self._result(exec_id).info.status == "running"
+        return OutputPage(exec_id, offset, data, len(self.output), running, end if end < len(self.output) else None)
 
     async def cancel_command(self, workspace: str, exec_id: str) -> ExecInfo:
         self._called("cancel_command", exec_id=exec_id)
@@ -231,13 +236,13 @@ class FakePyro:
         return SyncReport(2, 20, dest)
 
     async def list_workspace_files(
-        self, workspace: str, path: str = "/workspace", *, recursive: bool = False
+        self, workspace: str, path: str = "/workspace", *, recursive: bool = False, limit: int = 10_000
     ) -> FileListing:
-        self._called("list_workspace_files", path=path, recursive=recursive)
+        self._called("list_workspace_files", path=path, recursive=recursive, limit=limit)
         entries = tuple(
             FileEntry(f"/workspace/{name}", "file", len(data), 0o644, AT) for name, data in sorted(self.files.items())
         )
-        return FileListing("/workspace", entries, False)
+        return FileListing("/workspace", entries[:limit], len(entries) > limit)
 
     async def read_workspace_file(
         self, workspace: str, path: str, *, max_bytes: int = 1 << 20, offset: int = 0

@@ -6,26 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_types import CallToolResult
 
 from pyro_mcp.errors import CommandNotStarted, Conflict, GuestFailed, InvalidRequest, NotFound
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.mcp.profiles import tools_of
 from pyro_mcp.models import RunFinished
-from pyro_mcp.workspace_models import FileListing
-from tests.unit.mcp.conftest import Calling
-from tests.unit.mcp.fake_pyro import ENDLESS, FakePyro, modified, workspace
-
-W = "w-7k2m"
-
-
-def words(result: CallToolResult, *, error: bool = False) -> str:
-    assert result.is_error is error, result
-    (content,) = result.content
-    assert content.type == "text"
-    if error:
-        assert result.structured_content is None  # hosts hold it against the schema, errors included
-    return content.text
+from pyro_mcp.workspace_models import OutputPage
+from tests.unit.mcp.conftest import Calling, W, words
+from tests.unit.mcp.fake_pyro import ENDLESS, FakePyro, workspace
 
 
 async def test_vm_run(call: Calling, fake: FakePyro) -> None:
@@ -126,6 +114,31 @@ async def test_logs_read_in_pages_that_end_between_characters(call: Calling, fak
     assert fake.calls[-1][1] == {"offset": 9, "limit": 8192, "grep": "x"}
 
 
+async def test_logs_of_now_ask_the_guest_for_nothing_but_the_page(call: Calling, fake: FakePyro) -> None:
+    await fake.start_command(W, ENDLESS)
+    fake.calls.clear()
+    result = await call("workspace_logs", workspace=W, exec_id="x-000000")
+    assert result.structured_content["status"] == "running"
+    assert [called for called, _ in fake.calls] == ["command_status", "read_command_output"]
+    unknown = await call("workspace_logs", workspace=W, exec_id="x-1")
+    assert words(unknown, error=True).startswith("unknown_command: ")
+
+
+async def test_logs_of_a_command_that_ended_meanwhile(
+    call: Calling, fake: FakePyro, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fake.start_command(W, ENDLESS)
+    read = fake.read_command_output
+
+    async def ended(*given: Any, **named: Any) -> OutputPage:
+        await fake.cancel_command(W, "x-000000")
+        return await read(*given, **named)
+
+    monkeypatch.setattr(fake, "read_command_output", ended)
+    result = await call("workspace_logs", workspace=W, exec_id="x-000000")
+    assert (result.structured_content["status"], result.structured_content["exit_code"]) == ("cancelled", 143)
+
+
 async def test_logs_wait_no_longer_than_asked(call: Calling, fake: FakePyro) -> None:
     await fake.start_command(W, ("true",))
     await call("workspace_logs", workspace=W, exec_id="x-000000", wait_seconds=30)
@@ -171,6 +184,8 @@ async def test_create_from_the_projects_folder(call: Calling, fake: FakePyro, pr
         ({"network_policy": "egress"}, "network_not_allowed"),
         ({"network_policy": "all"}, "bad_argument"),
         ({"vcpu_count": 99}, "bad_argument"),
+        ({"ttl_seconds": 0}, "bad_argument"),
+        ({"ttl_seconds": 86401}, "bad_argument"),
         ({"allow_path": "/"}, "bad_argument"),
     ],
 )
@@ -205,7 +220,10 @@ async def test_update(call: Calling, fake: FakePyro) -> None:
 
 async def test_reset_and_delete_say_how_to_get_things_back(call: Calling, fake: FakePyro) -> None:
     for name in ("workspace_reset", "workspace_delete"):
-        assert f"`pyro workspace restore {W}`" in words(await call(name, workspace=W))
+        result = await call(name, workspace=W)
+        assert f"`pyro workspace restore {W}`" in words(result)
+        undo = {"workspace_id": W, "state": "running", "undo": f"pyro workspace restore {W}"}
+        assert result.structured_content == undo
     assert fake.calls[0][1] == {"snapshot": "baseline"}
 
 
@@ -220,70 +238,6 @@ async def test_environments(call: Calling) -> None:
     result = await call("vm_list_environments")
     assert words(result) == "debian:12  installed  Debian with tools"
     assert result.structured_content["environments"][0]["installed"] is True
-
-
-async def test_file_list_is_cut_where_it_gets_long(call: Calling, fake: FakePyro) -> None:
-    assert words(await call("workspace_file_list", workspace=W)) == "a.txt  8"
-    fake.files = {f"file-{i:06}": b"" for i in range(5000)}
-    result = await call("workspace_file_list", workspace=W, recursive=True)
-    assert result.structured_content["truncated"] is True
-    assert len(json.dumps(result.structured_content)) < 16_000
-    assert "more; list a folder below" in words(result)
-
-
-async def test_file_list_of_nothing(call: Calling, fake: FakePyro, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing(*_: object, **__: object) -> FileListing:
-        return FileListing("/workspace", (), False)
-
-    monkeypatch.setattr(fake, "list_workspace_files", nothing)
-    assert words(await call("workspace_file_list", workspace=W)) == "empty"
-
-
-async def test_file_read_in_pages_of_whole_lines(call: Calling, fake: FakePyro) -> None:
-    fake.files["long"] = b"one\ntwo\nthree\n"
-    first = await call("workspace_file_read", workspace=W, path="long", max_bytes=10)
-    assert first.structured_content == {"content": "one\ntwo\n", "size": 14, "next_offset": 8}
-    assert words(first).endswith("[14 bytes in all: read on with offset=8]")
-    rest = await call("workspace_file_read", workspace=W, path="long", offset=8)
-    assert rest.structured_content == {"content": "three\n", "size": 14}
-    fake.files["none"] = b""
-    assert words(await call("workspace_file_read", workspace=W, path="none")) == "[empty file]"
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b"])
-async def test_file_read_of_what_is_no_text(call: Calling, fake: FakePyro, content: bytes) -> None:
-    fake.files["binary"] = content
-    assert words(await call("workspace_file_read", workspace=W, path="binary"), error=True).startswith("not_text: ")
-
-
-async def test_file_write(call: Calling, fake: FakePyro) -> None:
-    assert words(await call("workspace_file_write", workspace=W, path="n", text="h\u20ac")) == (
-        "created /workspace/n, 4 bytes"
-    )
-    assert "replaced" in words(await call("workspace_file_write", workspace=W, path="n", text=""))
-    assert fake.files["n"] == b""
-
-
-async def test_patch(call: Calling) -> None:
-    result = await call("workspace_patch_apply", workspace=W, patch="--- a\n+++ b\n")
-    assert words(result) == (
-        "renamed /workspace/a.txt (was /workspace/b.txt) (up to 4 lines from where the patch said)"
-    )
-    assert result.structured_content == {"files": [{"path": "/workspace/a.txt", "change": "renamed"}]}
-
-
-async def test_diff_in_pages(call: Calling, fake: FakePyro) -> None:
-    assert words(await call("workspace_diff", workspace=W)) == "no changes since the baseline"
-    fake.diff = modified("/workspace/a", b"-old line\n+new line\n+more\n")
-    first = await call("workspace_diff", workspace=W, limit=12)
-    assert words(first) == (
-        "1 files changed, 2 insertions(+), 1 deletions(-)\nmodified /workspace/a +2 -1\n\n-old line\n\n"
-        "[26 bytes in all: read on with offset=10]"
-    )
-    assert first.structured_content["next_offset"] == 10
-    rest = await call("workspace_diff", workspace=W, offset=10)
-    assert rest.structured_content["diff"] == "+new line\n+more\n"
-    assert "next_offset" not in rest.structured_content
 
 
 async def test_sync_push(call: Calling, fake: FakePyro, project: Path) -> None:

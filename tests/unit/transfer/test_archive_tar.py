@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.transfer import archive_tar, compression, limits
 from pyro_mcp.transfer.limits import Tally
+from pyro_mcp.transfer.standing import Standing
 from pyro_mcp.transfer.tar_writer import TarWriter
 from tests.support.trees import archive, sample_tree, seen, tar_bytes
 
@@ -94,6 +96,8 @@ F = ("f", "REGTYPE", b"x")
         ([("d/l", "SYMTYPE", "../../x")], "d/l: a link out of the tree"),
         ([("l", "LNKTYPE", "/etc/passwd")], "l: an absolute path"),
         ([("l", "LNKTYPE", "f"), F], "l: a link to f, which is no file"),
+        ([("l", "LNKTYPE", "l")], "l: a link to l, which is no file"),
+        ([("l", "LNKTYPE", "d/f"), F], "l: a link to d/f, which is no file"),
         ([("l", "SYMTYPE", "f"), ("h", "LNKTYPE", "l")], "h: a link to l, which is no file"),
         ([("c", "CHRTYPE", "")], "c: a device"),
         ([("b", "BLKTYPE", "")], "b: a device"),
@@ -147,6 +151,34 @@ def test_what_says_that_it_is_large_is_refused_before_it_is_read(tmp_path: Path)
     info.size = limits.MAX_BYTES + 1
     (tmp_path / "a").write_bytes(info.tobuf(tarfile.GNU_FORMAT))
     assert refusal(tmp_path / "a").code == "seed_too_large"
+
+
+def test_folders_without_entries_and_repeated_entries_count(tmp_path: Path) -> None:
+    deep = "/".join("abcdefgh")
+    repeated: tuple[str, str, bytes | str] = ("d", "DIRTYPE", "")
+    path = archive(tmp_path / "a", (f"{deep}/f", "REGTYPE", b"x"), repeated, repeated, ("./", "DIRTYPE", ""))
+    tally = Tally()
+    rewritten(path, tally)
+    assert (tally.entries, tally.files) == (12, 1)
+    with pytest.raises(InvalidRequest, match="more than 11 files and folders"):
+        rewritten(path, Tally(max_entries=11))
+
+
+def test_memory_grows_with_names_and_not_with_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "/".join(["n" * 100] * 30)
+    path = archive(tmp_path / "a", (f"{deep}/f", "REGTYPE", b"x"), (f"{deep}/g", "REGTYPE", b"x"))
+    tracemalloc.start()
+    standing, before = Standing(Tally()), tracemalloc.get_traced_memory()[0]
+    for top in range(100):
+        standing.place((b"%d" % top, *[b"name"] * 250, b"f"), "file")
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert used < 100 * 252 * 300
+    tally = Tally()
+    rewritten(path, tally)
+    assert tally.kept == 3002
+    monkeypatch.setattr(limits, "MAX_KEPT_BYTES", 3001)
+    assert refusal(path).code == "seed_too_large"
 
 
 def test_python_without_zstd_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

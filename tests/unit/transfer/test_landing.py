@@ -45,7 +45,7 @@ def test_a_folder_arrives_as_it_was(tmp_path: Path, existing: bool) -> None:
     if existing:
         (tmp_path / "out/copy").mkdir()
     landing = land(tmp_path / "out/copy", packed(tree, "--format=posix"))
-    wanted = seen(tree)
+    wanted = seen(tree, modes=0o755)
     del wanted["out"]  # leads out
     assert seen(tmp_path / "out/copy") == wanted
     assert landing.skipped.listed() == ("out",)
@@ -60,7 +60,7 @@ def test_any_folder_arrives_but_for_links_that_lead_out(sketch: Sketch) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draw_tree(Path(folder, "tree"), sketch)
         landing = land(Path(folder, "copy"), packed(Path(folder, "tree"), "--format=posix"), include_git=True)
-        before, after = seen(Path(folder, "tree")), seen(Path(folder, "copy"))
+        before, after = seen(Path(folder, "tree"), modes=0o755), seen(Path(folder, "copy"))
     out = {
         path
         for path, (kind, *_, target) in before.items()
@@ -96,19 +96,23 @@ def test_a_single_file_and_an_empty_folder_arrive(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["empty", "empty2", "file"]
 
 
-def test_special_bits_and_what_is_no_file_are_dropped(tmp_path: Path) -> None:
+def test_special_bits_writing_by_others_and_what_is_no_file_are_dropped(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "d").mkdir()
     (tree / "s").touch()
     (tree / "s").chmod(0o6711)
     (tree / "d").chmod(0o1555)
+    (tree / "open").touch()
+    (tree / "open").chmod(0o666)
+    (tree / "wide").mkdir()
+    (tree / "wide").chmod(0o777)
     os.mkfifo(tree / "fifo")
     tree.chmod(0o500)
     landing = land(tmp_path / "copy", packed(tree))
     tree.chmod(0o700)
     modes = {path: mode for path, (_, mode, _, _) in seen(tmp_path / "copy").items()}
-    assert modes == {"d": 0o755, "s": 0o711}
+    assert modes == {"d": 0o755, "s": 0o711, "open": 0o644, "wide": 0o755}
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o700
     assert landing.skipped.listed() == ("fifo",)
 

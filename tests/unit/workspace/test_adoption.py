@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,17 @@ from pyro_mcp.errors import HostUnfit, NotFound
 from pyro_mcp.images import prune as prune_images
 from pyro_mcp.images.pull import pull
 from pyro_mcp.models import Progress
-from pyro_mcp.workspace import boot, create, kept, live
-from pyro_mcp.workspace.database import FILE_NAME
+from pyro_mcp.workspace import create, history, kept, live
+from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.engine import Workspaces
-from pyro_mcp.workspace.records import Records
-from pyro_mcp.workspace_models import CreateWorkspace, ExecRequest, PruneWorkspaces, ResetWorkspace, RestoreWorkspace
+from pyro_mcp.workspace.records import FILE_NAME, Records
+from pyro_mcp.workspace_models import (
+    CreateWorkspace,
+    ExecInfo,
+    ExecRequest,
+    PruneWorkspaces,
+    ResetWorkspace,
+)
 from tests.support.fake_kept import Engine, fake_engine
 from tests.support.waiting import until
 from tests.unit.images.fake_source import FakeSource
@@ -199,6 +204,41 @@ async def test_files_that_no_record_names_are_removed_but_no_folder_that_is_unkn
         assert (unknown / "disk-1.ext4").exists()
 
 
+async def test_such_files_of_a_running_workspace_are_removed_too(engine: Engine) -> None:
+    async with engine.open() as first:
+        w = (await first.create(DEBIAN, nobody)).workspace_id
+        await first.reset(w, ResetWorkspace())
+    folder = engine.home / "workspaces" / w
+    (folder / "seed.sqfs").write_bytes(b"a seed")
+    before = sorted(folder.iterdir())
+    (folder / "disk-9.ext4").write_bytes(b"left by a reset that was killed")
+    async with engine.open() as second:
+        assert sorted(folder.iterdir()) == before
+        assert await settled(second, w) == "running"
+    (folder / "left").mkdir()  # what cannot be removed keeps no machine from being taken over
+    async with engine.open() as third:
+        assert await settled(third, w) == "running"
+        assert third.running == 1
+
+
+async def test_a_machine_that_cannot_be_taken_over_for_any_reason_is_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would watch it."""
+
+    async def adopt(_runner: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    w = await made_by_another(engine)
+    async with engine.open():
+        pass
+    monkeypatch.setattr(CommandRunner, "adopt", adopt)
+    async with engine.open() as second:
+        assert await settled(second, w) == "stopped"
+        assert second.info(w).stopped_because == "machine-died"
+        assert (engine.boots.alive, second.running) == (0, 0)
+
+
 async def test_what_was_kept_for_a_week_goes(engine: Engine) -> None:
     async with engine.open() as first:
         old = (await first.create(DEBIAN, nobody)).workspace_id
@@ -258,6 +298,35 @@ async def test_a_state_that_cannot_be_read_is_left_alone_and_told_of(engine: Eng
     assert (engine.home / "workspaces" / w / "disk-1.ext4").exists()
 
 
+async def test_a_history_that_cannot_be_read_is_set_aside(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    w = await made_by_another(engine)
+    written = engine.home / history.FILE_NAME
+    written.write_bytes(b"rubbish" * 1000)
+    async with engine.open() as second:
+        assert await settled(second, w) == "running"
+        async with second.using(w) as joined:
+            command = await joined.runner.start(ExecRequest(("true",), timeout_seconds=60))
+        assert [info.exec_id for info in second.execs(w)] == [command.exec_id]
+    assert written.with_name("history.db.corrupt-1").read_bytes() == b"rubbish" * 1000
+    assert "kept as history.db.corrupt-1" in caplog.text
+
+
+async def test_commands_of_workspaces_that_are_gone_are_forgotten(engine: Engine) -> None:
+    async with engine.open() as first:
+        w, other = [(await first.create(DEBIAN, nobody)).workspace_id for _ in range(2)]
+        for each in (w, other):
+            async with first.using(each) as joined:
+                await joined.runner.start(ExecRequest(("true",), timeout_seconds=60))
+        await first.delete(other)
+        await first.prune(PruneWorkspaces(workspace=other))
+        assert set(first._core.history.counts()) == {w}
+    written = history.History(engine.home)
+    written.add_exec(ExecInfo("x-1", "w-gone", ("true",), "exited", "2026-01-01T00:00:00+00:00"))
+    written.close()
+    async with engine.open() as second:
+        assert set(second._core.history.counts()) == {w}
+
+
 async def test_a_state_of_a_newer_pyro_is_left_alone_and_told_of(engine: Engine) -> None:
     await made_by_another(engine)
     change(engine, "PRAGMA user_version = 99")
@@ -279,21 +348,3 @@ async def test_two_machines_never_have_one_disk(engine: Engine, monkeypatch: pyt
         assert second.info(w).state == "stopped"
         engine.boots.guests[0].die()
         assert (await second.start(w)).state == "running"
-
-
-async def test_a_boot_that_fails_leaves_a_reset_workspace_that_can_be_restored(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(boot, "_READY_SECONDS", 0.1)
-    monkeypatch.setattr(boot, "_LAST_READY_SECONDS", 0.1)
-    async with engine.open() as workspaces:
-        w = (await workspaces.create(DEBIAN, nobody)).workspace_id
-        first = workspaces._core.records.get(w)
-        engine.boots.mute = 2
-        with pytest.raises(Exception, match="did not answer"):
-            await workspaces.reset(w, ResetWorkspace())
-        info = workspaces.info(w)
-        assert (info.state, info.stopped_because, info.recoverable) == ("stopped", "machine-died", ("reset",))
-        await workspaces.restore(w, RestoreWorkspace())
-        assert replace(workspaces._core.records.get(w), kept=None).disk == first.disk
-        assert (await workspaces.start(w)).state == "running"

@@ -59,5 +59,66 @@ async def test_nothing_is_kept_after_the_close() -> None:
     await backlog.emit_all(_never)
 
 
+async def test_single_bytes_cost_what_they_hold() -> None:
+    """They are put together; without that they would be worth hundreds of bytes each."""
+    backlog = Backlog()
+    async with asyncio.timeout(30):  # there is room for all of them
+        for number in range(100_000):
+            await backlog.put(OutputChunk("stdout", bytes([number % 251])))
+    await backlog.close()
+    taken = await _taken(backlog)
+    assert len(taken) < 10
+    assert b"".join(chunk.data for chunk in taken) == bytes(number % 251 for number in range(100_000))
+
+
+async def test_single_bytes_of_two_streams_count_for_more_than_a_byte() -> None:
+    backlog = Backlog()
+    putting = asyncio.create_task(_put_each(backlog, 10_000))
+    assert await _held_back(putting)
+    await backlog.close()
+    await putting
+    taken = await _taken(backlog)
+    assert 100 < len(taken) <= 1024
+    assert [chunk.stream for chunk in taken[:4]] == ["stdout", "stderr"] * 2
+
+
+async def test_small_and_large_chunks_keep_their_order() -> None:
+    sizes = [1, 4095, 4096, 4097, 3, 1, *[3000] * 50, 5000, 7]
+    chunks = [OutputChunk("stderr", bytes([mark]) * size) for mark, size in enumerate(sizes)]
+    backlog = Backlog()
+    async with asyncio.timeout(30):
+        for chunk in chunks:
+            await backlog.put(chunk)
+    await backlog.close()
+    taken = await _taken(backlog)
+    assert b"".join(chunk.data for chunk in taken) == b"".join(chunk.data for chunk in chunks)
+    assert all(type(chunk.data) is bytes and chunk.stream == "stderr" for chunk in taken)
+
+
+async def test_room_is_given_back_for_small_chunks_too() -> None:
+    backlog = Backlog()
+    putting = asyncio.create_task(_put_each(backlog, 10_000))
+    taking = asyncio.create_task(_taken(backlog))
+    await putting
+    await backlog.close()
+    assert sum(len(chunk.data) for chunk in await taking) == 10_000
+
+
+async def _put_each(backlog: Backlog, count: int) -> None:
+    for number in range(count):
+        await backlog.put(OutputChunk("stderr" if number % 2 else "stdout", b"x"))
+
+
+async def _taken(backlog: Backlog) -> list[OutputChunk]:
+    taken: list[OutputChunk] = []
+
+    async def emit(event: Event | OutputChunk) -> None:
+        assert isinstance(event, OutputChunk)
+        taken.append(event)
+
+    await backlog.emit_all(emit)
+    return taken
+
+
 async def _never(event: Event | OutputChunk) -> None:
     raise AssertionError(f"{event} should be gone")

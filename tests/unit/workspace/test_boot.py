@@ -62,13 +62,13 @@ async def test_a_guest_that_never_answers_is_told_with_its_last_words(
     monkeypatch.setattr(boot, "_READY_SECONDS", 0.05)
     monkeypatch.setattr(boot, "_LAST_READY_SECONDS", 0.05)
     boots = Boots(guests=[guest])  # type: ignore[list-item]
-    said = "\n".join(["early", *(f"line {number}" for number in range(12)), "", "Kernel panic\r"])
+    said = "\n".join(["early", *(f"line {number}" for number in range(12)), "", "Kernel \x1b]0;panic\x07\r"])
     with pytest.raises(GuestFailed) as caught:
         await _boot_and_leave(fake_host(tmp_path, boots, said=said), image)
     assert len(boots.specs) == 2
     assert boots.alive == 0
     assert caught.value.code == ("guest_silent" if guest is silent else "guest_gone")
-    assert "  | Kernel panic" in caught.value.message
+    assert "  | Kernel \ufffd]0;panic\ufffd" in caught.value.message
     assert "early" not in caught.value.message
     assert caught.value.message.count("  | ") == 12
     assert caught.value.hint

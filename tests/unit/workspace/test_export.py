@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pyro_mcp.transfer.tar_reader import Source
 from pyro_mcp.workspace import export
 from pyro_mcp.workspace_models import ExportPath, ExportReport
 from tests.support.live_guest import live_guest
-from tests.support.trees import sample_tree, seen, tar_bytes
+from tests.support.trees import git, sample_tree, seen, tar_bytes
 
 
 async def quiet(_progress: Progress) -> None:
@@ -45,7 +46,7 @@ async def test_a_folder_and_a_file_come_out(inside: Path, out: Path) -> None:
     async with live_guest(inside) as (_, guest):
         whole = await export.export(guest, ExportPath("sub", f"{out}/x"), report)
         one = await export.export(guest, ExportPath("/workspace/sub/src/main.py", f"{out}/y"), quiet)
-    wanted = seen(inside / "sub", times=False)
+    wanted = seen(inside / "sub", times=False, modes=0o755)
     del wanted["out"]
     assert seen(out / "x", times=False) == wanted
     assert whole.skipped == ("out",)
@@ -69,6 +70,19 @@ async def test_a_repository_comes_out_only_when_asked_for(inside: Path, out: Pat
     assert (out / "whole/.git/hooks/post-checkout").exists()
     assert caught.value.code == "git_not_exported"
     assert sorted(os.listdir(out)) == ["plain", "whole"]
+
+
+async def test_a_repository_of_another_name_comes_out_as_a_plain_folder(inside: Path, out: Path) -> None:
+    git(inside, "init", "-q", "--bare", "store")
+    async with live_guest(inside) as (_, guest):
+        plain = await export.export(guest, ExportPath("store", f"{out}/plain"), quiet)
+        whole = await export.export(guest, ExportPath("store", f"{out}/whole", include_git=True), quiet)
+    assert plain.skipped == ("HEAD", "config")
+    assert (plain.files, whole.files - 2) == (len([path for path in (out / "plain").rglob("*") if path.is_file()]),) * 2
+    assert plain.bytes == sum(path.stat().st_size for path in (out / "plain").rglob("*") if path.is_file())
+    assert git(out / "whole", "rev-parse", "--is-bare-repository") == "true\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        git(out / "plain", "rev-parse", "--is-bare-repository")
 
 
 async def test_what_is_missing_leaves_nothing(inside: Path, out: Path) -> None:

@@ -76,6 +76,8 @@ async def test_a_long_listing_arrives_whole(tmp_path: Path) -> None:
         _lines(LISTED)[:-1],
         _lines({**LISTED, "kind": "door"}),
         _lines({**LISTED, "path": "relative"}),
+        _lines({**LISTED, "path": "/workspace/\ud800"}),
+        _lines({**LISTED, "target": "\udfff"}),
         _lines({**LISTED, "size": -1}),
         _lines({**LISTED, "size": 1 << 63}),
         _lines({**LISTED, "mode": 0o10000}),

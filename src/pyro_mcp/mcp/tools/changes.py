@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Reply, Tool
-from pyro_mcp.workspace_models import DiffEntry
+from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Offset, PageBytes, Reply, Tool
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WORKSPACE_FOLDER, DiffEntry
 
 _LISTED = 60
 
@@ -14,8 +14,8 @@ _LISTED = 60
 @dataclass(frozen=True)
 class DiffParameters:
     workspace: str
-    offset: Annotated[int, "byte of the diff to read from (default 0)", range(1 << 53)] = 0
-    limit: Annotated[int, "most bytes of it (default 8192)", range(1, 32769)] = 8192
+    offset: Offset = 0
+    limit: PageBytes = SHOWN_OUTPUT_BYTES
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class DiffFile:
     change: str
     insertions: int
     deletions: int
+    old_path: str | None = None
+    binary: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class DiffReply:
     insertions: int
     deletions: int
     diff: str
+    truncated: bool
     next_offset: int | None = None
 
 
@@ -40,7 +43,7 @@ class DiffReply:
 class SyncParameters:
     workspace: str
     source: Annotated[str, "folder of the user's machine"]
-    dest: Annotated[str, "default /workspace"] = "/workspace"
+    dest: Annotated[str, f"default {WORKSPACE_FOLDER}"] = WORKSPACE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,10 @@ async def workspace_diff(call: Call, parameters: DiffParameters) -> Reply:
         page = output.whole_lines(page) or page
         end = parameters.offset + len(page)
     next_offset = end if end < len(found.text) else None
-    files = tuple(DiffFile(each.path, each.change, each.insertions, each.deletions) for each in found.entries[:_LISTED])
+    files = tuple(_listed(each) for each in found.entries[:_LISTED])
     shown = output.text(page)
-    reply = DiffReply(files, len(found.entries), found.insertions, found.deletions, shown, next_offset)
+    counts = (len(found.entries), found.insertions, found.deletions)
+    reply = DiffReply(files, *counts, shown, found.truncated, next_offset)
     if not found.entries:
         return Reply("no changes since the baseline", reply)
     lines = [f"{len(found.entries)} files changed, {found.insertions} insertions(+), {found.deletions} deletions(-)"]
@@ -90,6 +94,10 @@ async def workspace_diff(call: Call, parameters: DiffParameters) -> Reply:
     if found.truncated:
         lines.append("[the diff is larger than pyro shows; export the files, or use workspace_exec]")
     return Reply("\n".join(lines), reply)
+
+
+def _listed(each: DiffEntry) -> DiffFile:
+    return DiffFile(each.path, each.change, each.insertions, each.deletions, each.old_path, each.binary or None)
 
 
 def _line(each: DiffEntry) -> str:

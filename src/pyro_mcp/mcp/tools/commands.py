@@ -10,14 +10,14 @@ from pyro_mcp.errors import DaemonFailed, InvalidRequest, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, Reply, Tool
-from pyro_mcp.models import Progress, RunFinished, RunRequest, RunStarted
-from pyro_mcp.workspace_models import ExecResult
+from pyro_mcp.mcp.tools.tool import CHANGES, MemMib, Reply, Tool, Vcpus
+from pyro_mcp.models import TIMEOUT_SECONDS_RANGE, Progress, RunFinished, RunRequest, RunStarted
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WAIT_SECONDS_RANGE, ExecResult
 
 _SLICE_SECONDS = 5
 _STOP_SECONDS = 5.0
 Command = Annotated[str | tuple[str, ...], "shell line, or list of words"]
-Timeout = Annotated[int, "limit of the command (default 30)", range(1, 86401)]
+Timeout = Annotated[int, "limit of the command (default 30)", TIMEOUT_SECONDS_RANGE]
 
 
 def words_of(command: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -30,8 +30,8 @@ class RunParameters:
     environment: Annotated[str, "such as debian:12"]
     command: Command
     timeout_seconds: Timeout = 30
-    vcpu_count: Annotated[int, "default 1", range(1, 33)] = 1
-    mem_mib: Annotated[int, "default 1024", range(128, 65537)] = 1024
+    vcpu_count: Vcpus = 1
+    mem_mib: MemMib = 1024
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ async def vm_run(call: Call, parameters: RunParameters) -> Reply:
 
 def _run_reply(end: RunFinished, stdout: output.Shown, stderr: output.Shown) -> Reply:
     # Errors get a quarter of the room at least, so that they are not lost below much output.
-    errors = stderr.text(max(output.SHOWN_BYTES // 4, output.SHOWN_BYTES - stdout.total))
-    shown = stdout.text(max(output.SHOWN_BYTES * 3 // 4, output.SHOWN_BYTES - stderr.total))
+    errors = stderr.text(max(SHOWN_OUTPUT_BYTES // 4, SHOWN_OUTPUT_BYTES - stdout.total))
+    shown = stdout.text(max(SHOWN_OUTPUT_BYTES * 3 // 4, SHOWN_OUTPUT_BYTES - stderr.total))
     ended = f"timed out (exit code {end.exit_code})" if end.timed_out else f"exit code {end.exit_code}"
     parts = [f"{ended} after {end.duration_ms / 1000:.1f} s", shown]
     if errors:
@@ -89,7 +89,7 @@ class ExecParameters:
     workspace: str
     command: Annotated[str | tuple[str, ...] | None, "shell line, or list of words"] = None
     timeout_seconds: Timeout = 30
-    wait_seconds: Annotated[int, "how long to wait here (default 45)", range(301)] = 45
+    wait_seconds: Annotated[int, "how long to wait here (default 45)", WAIT_SECONDS_RANGE] = 45
     cancel: Annotated[str | None, "exec_id of a running command to stop instead"] = None
 
 
@@ -110,11 +110,13 @@ async def workspace_exec(call: Call, parameters: ExecParameters) -> Reply:
     if parameters.cancel is not None:
         await call.pyro.cancel_command(parameters.workspace, parameters.cancel)
         return exec_reply(await call.pyro.wait_for_command(parameters.workspace, parameters.cancel, wait_seconds=0))
+    assert parameters.command is not None  # noqa: S101  (exactly one of the two is given)
+    words = words_of(parameters.command)
     async with call.telling("the command starts") as teller:
         deadline = time.monotonic() + parameters.wait_seconds
         result = await call.pyro.start_command(
             parameters.workspace,
-            words_of(parameters.command or ""),
+            words,
             timeout_seconds=parameters.timeout_seconds,
             wait_seconds=min(parameters.wait_seconds, _SLICE_SECONDS),
         )
@@ -182,7 +184,8 @@ TOOLS = (
         title="Run a command in a throwaway VM",
         description=(
             "Use to try one command on a clean Linux machine that is gone afterwards, without network or the user's "
-            "files. For files, several steps or more than 45 s, use workspace_create."
+            "files. Returns when the command has ended (timeout_seconds, default 30). For files, several steps or "
+            "long work: workspace_create, workspace_exec."
         ),
         effect=CHANGES,
         parameters=RunParameters,

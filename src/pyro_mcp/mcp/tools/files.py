@@ -6,11 +6,11 @@ from typing import Annotated
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Reply, Tool
-from pyro_mcp.workspace_models import FileEntry, PatchedFile
+from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Offset, Reply, Tool
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WORKSPACE_FOLDER, FileEntry, PatchedFile
 
-_LISTED_BYTES = 8 * 1024
-_ENTRY_BYTES = 40  # what an entry takes beside its name
+_ENTRY_BYTES = 40  # what an entry takes beside its name and its target
+_LISTED = SHOWN_OUTPUT_BYTES // _ENTRY_BYTES  # more never fit
 _PATCHED = 100
 FilePath = Annotated[str, "below /workspace, or relative to it"]
 
@@ -18,7 +18,7 @@ FilePath = Annotated[str, "below /workspace, or relative to it"]
 @dataclass(frozen=True)
 class ListParameters:
     workspace: str
-    path: Annotated[str, "default /workspace"] = "/workspace"
+    path: Annotated[str, f"default {WORKSPACE_FOLDER}"] = WORKSPACE_FOLDER
     recursive: Annotated[bool, "default false"] = False
 
 
@@ -27,6 +27,7 @@ class ListedFile:
     path: str
     kind: str
     size: int
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class FilesReply:
 class ReadParameters:
     workspace: str
     path: FilePath
-    offset: Annotated[int, "byte to read from (default 0)", range(1 << 53)] = 0
-    max_bytes: Annotated[int, "default 8192", range(1, 65537)] = 8192
+    offset: Offset = 0
+    max_bytes: Annotated[int, f"default {SHOWN_OUTPUT_BYTES}", range(1, 65537)] = SHOWN_OUTPUT_BYTES
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class PatchParameters:
 class ChangedFile:
     path: str
     change: str
+    old_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,21 @@ class PatchReply:
 
 async def workspace_file_list(call: Call, parameters: ListParameters) -> Reply:
     """What is in a folder, as much of it as fits into an answer."""
-    found = await call.pyro.list_workspace_files(parameters.workspace, parameters.path, recursive=parameters.recursive)
+    found = await call.pyro.list_workspace_files(
+        parameters.workspace, parameters.path, recursive=parameters.recursive, limit=_LISTED
+    )
     below = found.path.rstrip("/") + "/"
-    listed, lines, room = [], [], _LISTED_BYTES
+    listed, lines, room = [], [], SHOWN_OUTPUT_BYTES
     for entry in found.entries:
         name = entry.path.removeprefix(below)
-        room -= len(name.encode(errors="replace")) + _ENTRY_BYTES
+        room -= len(f"{name}{entry.target or ''}".encode(errors="replace")) + _ENTRY_BYTES
         if room < 0:
             break
-        listed.append(ListedFile(name, entry.kind, entry.size))
+        listed.append(ListedFile(name, entry.kind, entry.size, entry.target))
         lines.append(_line(entry, name))
     left_out = len(found.entries) - len(listed)
     if left_out or found.truncated:
-        more = f"{left_out} more" if not found.truncated else f"more than {left_out} more"
+        more = f"more than {left_out} more" if found.truncated else f"{left_out} more"
         lines.append(f"[{more}; list a folder below, or use workspace_exec with find]")
     reply = FilesReply(found.path, tuple(listed), bool(left_out) or found.truncated)
     return Reply("\n".join(lines) or "empty", reply)
@@ -124,13 +128,13 @@ async def workspace_file_read(call: Call, parameters: ReadParameters) -> Reply:
         content = data.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(
-            "not_text",
+            "not_utf8",
             f"{parameters.path} is not UTF-8 text",
             "look at it with workspace_exec and xxd or file, or read from an offset that begins a character",
         ) from None
     if "\0" in content:
         raise InvalidRequest(
-            "not_text", f"{parameters.path} is a binary file", "look at it with workspace_exec and xxd"
+            "not_utf8", f"{parameters.path} is a binary file, with NUL bytes", "look at it with workspace_exec and xxd"
         )
     next_offset = parameters.offset + len(data) if found.truncated else None
     note = "" if next_offset is None else f"\n[{found.size} bytes in all: read on with offset={next_offset}]"
@@ -139,26 +143,18 @@ async def workspace_file_read(call: Call, parameters: ReadParameters) -> Reply:
 
 async def workspace_file_write(call: Call, parameters: WriteParameters) -> Reply:
     """Write a whole file."""
-    done = await call.pyro.write_workspace_file(parameters.workspace, parameters.path, _utf8(parameters.text, "text"))
+    done = await call.pyro.write_workspace_file(parameters.workspace, parameters.path, parameters.text)
     verb = "created" if done.created else "replaced"
     return Reply(f"{verb} {done.path}, {done.size} bytes", WriteReply(done.path, done.size, done.created))
 
 
-def _utf8(words: str, name: str) -> bytes:
-    try:
-        return words.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
-        raise InvalidRequest("bad_argument", f"`{name}` is not valid Unicode") from None
-
-
 async def workspace_patch_apply(call: Call, parameters: PatchParameters) -> Reply:
     """Apply a patch, all of it or nothing."""
-    _utf8(parameters.patch, "patch")
     done = await call.pyro.apply_workspace_patch(parameters.workspace, parameters.patch)
     lines = [_patched(each) for each in done.files[:_PATCHED]]
     if len(done.files) > _PATCHED:
         lines.append(f"[{len(done.files) - _PATCHED} more]")
-    changed = tuple(ChangedFile(each.path, each.change) for each in done.files[:_PATCHED])
+    changed = tuple(ChangedFile(each.path, each.change, each.old_path) for each in done.files[:_PATCHED])
     return Reply("\n".join(lines), PatchReply(changed))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pyro_mcp.mcp.call import Call
 from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Reply, Tool
 from pyro_mcp.mcp.tools.workspaces import BriefReply, NoParameters, OneParameters, WorkspaceReply, described, in_brief
+from pyro_mcp.workspace_models import WorkspaceInfo
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,13 @@ class ResetParameters:
 class RestoreParameters:
     workspace: str
     name: Annotated[str | None, "another name, if its own is in use now"] = None
+
+
+@dataclass(frozen=True)
+class UndoableReply:
+    workspace_id: str
+    state: str
+    undo: str
 
 
 @dataclass(frozen=True)
@@ -36,14 +44,18 @@ async def workspace_reset(call: Call, parameters: ResetParameters) -> Reply:
     """Throw away what was done since creation, and keep it for `restore`."""
     async with call.telling("resetting"):
         info = await call.pyro.reset_workspace(parameters.workspace, parameters.snapshot)
-    kept = f"as it was at {parameters.snapshot}; the user gets the replaced state back with"
-    return in_brief(info, f"{kept} `pyro workspace restore {info.workspace_id}`")
+    return _undoable(info, f"as it was at {parameters.snapshot}; the user gets the replaced state back with")
 
 
 async def workspace_delete(call: Call, parameters: OneParameters) -> Reply:
     """End a workspace, and keep its disk for `restore`."""
     info = await call.pyro.delete_workspace(parameters.workspace)
-    return in_brief(info, f"deleted; the user gets it back with `pyro workspace restore {info.workspace_id}`")
+    return _undoable(info, "deleted; the user gets it back with")
+
+
+def _undoable(info: WorkspaceInfo, done: str) -> Reply:
+    undo = f"pyro workspace restore {info.workspace_id}"
+    return Reply(described(info, f"{done} `{undo}`").text, UndoableReply(info.workspace_id, info.state, undo))
 
 
 async def workspace_stop(call: Call, parameters: OneParameters) -> Reply:
@@ -82,7 +94,7 @@ TOOLS = (
         "Use to start over: files, packages and processes go back to how they were at creation. The user can undo it.",
         SETS,
         ResetParameters,
-        BriefReply,
+        UndoableReply,
         workspace_reset,
     ),
     Tool(
@@ -91,7 +103,7 @@ TOOLS = (
         "Use when the work is done and exported. The user can undo it for seven days.",
         SETS,
         OneParameters,
-        BriefReply,
+        UndoableReply,
         workspace_delete,
     ),
     Tool(

@@ -8,8 +8,8 @@ from typing import Annotated
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
 from pyro_mcp.mcp.tools.commands import exec_reply, shown_output, standing
-from pyro_mcp.mcp.tools.tool import READS, Reply, Tool
-from pyro_mcp.workspace_models import ExecInfo, ExecResult
+from pyro_mcp.mcp.tools.tool import READS, Offset, PageBytes, Reply, Tool
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WAIT_SECONDS_RANGE, ExecInfo, ExecResult, OutputPage
 
 _SLICE_SECONDS = 5
 _LISTED = 30
@@ -20,10 +20,10 @@ _COMMAND_CHARACTERS = 160
 class LogsParameters:
     workspace: str
     exec_id: Annotated[str | None, "default: list the commands"] = None
-    offset: Annotated[int, "byte to read from (default 0)", range(1 << 53)] = 0
-    limit: Annotated[int, "most bytes to read (default 8192)", range(1, 32769)] = 8192
+    offset: Offset = 0
+    limit: PageBytes = SHOWN_OUTPUT_BYTES
     grep: Annotated[str | None, "only lines that match this regex"] = None
-    wait_seconds: Annotated[int, "wait for its end (default 0)", range(301)] = 0
+    wait_seconds: Annotated[int, "wait for its end (default 0)", WAIT_SECONDS_RANGE] = 0
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,13 @@ async def workspace_logs(call: Call, parameters: LogsParameters) -> Reply:
     """The history, or a page of one command's output. Giving a wait up does nothing to the command."""
     if parameters.exec_id is None:
         return _history(await call.pyro.workspace_logs(parameters.workspace))
-    result = await _waited(call, parameters.workspace, parameters.exec_id, parameters.wait_seconds)
-    if parameters.wait_seconds and not parameters.offset and parameters.grep is None:
-        return _followed(result)
+    if parameters.wait_seconds:
+        result = await _waited(call, parameters.workspace, parameters.exec_id, parameters.wait_seconds)
+        if not parameters.offset and parameters.grep is None:
+            return _followed(result)
+        info = result.info
+    else:
+        info = await call.pyro.command_status(parameters.workspace, parameters.exec_id)
     page = await call.pyro.read_command_output(
         parameters.workspace,
         parameters.exec_id,
@@ -59,11 +63,19 @@ async def workspace_logs(call: Call, parameters: LogsParameters) -> Reply:
         limit=parameters.limit,
         grep=parameters.grep,
     )
+    if info.status == "running" and not page.running:
+        # It ended meanwhile, or while no daemon watched: reading has made this one look.
+        info = await call.pyro.command_status(parameters.workspace, parameters.exec_id)
+    return _page(info, page, whole_lines=parameters.grep is not None)
+
+
+def _page(info: ExecInfo, page: OutputPage, *, whole_lines: bool) -> Reply:
+    """Part of a command's output, which ends between characters (as whole lines do)."""
     data, next_offset = page.data, page.next_offset
-    if next_offset is not None and parameters.grep is None:
+    if next_offset is not None and not whole_lines:
         data = output.whole_characters(data) or data
         next_offset -= len(page.data) - len(data)
-    info, shown = result.info, output.text(data)
+    shown = output.text(data)
     reply = LogsReply(info.status, info.exit_code, shown, page.total_bytes, next_offset)
     lines = [standing(info.status, info.exit_code, info.duration_ms, info.exec_id), shown]
     if next_offset is not None:

@@ -2,11 +2,17 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pyro_mcp.mcp.call import Call
+from pyro_mcp.models import MEM_MIB_RANGE, VCPU_RANGE
+from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES
 
 ENVIRONMENTS = "debian:12 (git, Python 3, ripgrep), debian:12-build (gcc, make too) or debian:12-base"
+Vcpus = Annotated[int, "default 1", VCPU_RANGE]
+MemMib = Annotated[int, "default 1024", MEM_MIB_RANGE]
+Offset = Annotated[int, "byte to read from (default 0)", range(1 << 53)]  # the whole numbers that JSON is safe for
+PageBytes = Annotated[int, f"most bytes (default {SHOWN_OUTPUT_BYTES})", range(1, 32769)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, ENVIRONMENTS, READS, SETS, Reply, Tool
+from pyro_mcp.mcp.tools.tool import CHANGES, ENVIRONMENTS, READS, SETS, MemMib, Reply, Tool, Vcpus
+from pyro_mcp.models import TIMEOUT_SECONDS_RANGE
 from pyro_mcp.workspace_models import NETWORK_POLICIES, WorkspaceInfo
 
 _LISTED = 50
@@ -21,9 +22,9 @@ class CreateParameters:
     )
     name: str | None = None
     labels: Labels | None = None
-    vcpu_count: Annotated[int, "default 1", range(1, 33)] = 1
-    mem_mib: Annotated[int, "default 1024", range(128, 65537)] = 1024
-    ttl_seconds: Annotated[int | None, "stop it after so long (default never)"] = None
+    vcpu_count: Vcpus = 1
+    mem_mib: MemMib = 1024
+    ttl_seconds: Annotated[int | None, "stop it after so long (default never)", TIMEOUT_SECONDS_RANGE] = None
     network_policy: Annotated[str, "off (default); nothing else yet"] = "off"
 
 

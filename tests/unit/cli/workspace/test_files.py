@@ -144,12 +144,13 @@ def test_patch_apply(fake: FakePyro, capsys: Captured, tmp_path: Path) -> None:
 def test_diff(fake: FakePyro, capsysbinary: Binary, count: int, insertions: int, totals: str) -> None:
     entries = tuple(DiffEntry(f"f{number}", "modified") for number in range(count))
     fake.answers["diff_workspace"] = DiffReport(entries, b"-\xff\n+x\n", count == 3, insertions, 1)
-    assert main(["workspace", "diff", "demo"]) == 0
+    # A text that is not whole must not be applied unawares.
+    assert main(["workspace", "diff", "demo"]) == (1 if count == 3 else 0)
     out, err = capsysbinary.readouterr()
     assert out == b"-\xff\n+x\n"
     lines = err.decode().splitlines()
-    assert lines[-1] == f"[diff] {totals}"
-    assert len(lines) == (2 if count == 3 else 1)
+    assert lines[0] == f"[diff] {totals}"
+    assert ("[diff_incomplete]" in err.decode()) == (count == 3)
     assert main(["workspace", "diff", "demo", "--json"]) == 0
     report = json.loads(capsysbinary.readouterr().out)
     assert len(report["entries"]) == count

@@ -18,6 +18,9 @@ Next:
 """
 
 
+_MOST_BYTES = 64 << 20  # as much as there is to be had
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     add_workspace(parser)
@@ -25,19 +28,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the differences; there being some is no error."""
+    """Print the differences. Leaving some out is an error: the text may be meant to be applied."""
     from pyro_mcp.cli.output import print_bytes, print_json
     from pyro_mcp.cli.streams import tell
+    from pyro_mcp.errors import PyroError
     from pyro_mcp.sdk import Pyro
 
-    report = Pyro().diff_workspace(arguments.workspace)
+    report = Pyro().diff_workspace(arguments.workspace, max_bytes=_MOST_BYTES)
     if arguments.json:
         print_json(report)
         return 0
     print_bytes(report.text)
-    if report.truncated:
-        tell("[diff] not all of it fits: `--json` lists every file\n")
     tell(f"[diff] {_totals(report)}\n")
+    if report.truncated:
+        raise PyroError(
+            "diff_incomplete",
+            "the text leaves out files that are too large",
+            "`--json` lists every file; take large ones out with `pyro workspace export`",
+        )
     return 0
 
 
