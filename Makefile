@@ -37,6 +37,7 @@ test-inits: setup ## Build the inits of the bare and the hostile guests that tes
 
 .PHONY: check
 check: runtime test-inits ## Lint, types and every test, real guests included
+	@scripts/setup tests
 	@scripts/check
 
 .PHONY: lint

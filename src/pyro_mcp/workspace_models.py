@@ -145,7 +145,7 @@ class ExecStarted:
 
 @dataclass(frozen=True)
 class ExecInfo:
-    """A command of a workspace's history.
+    """A command of a workspace's history; of a very long one, `command` is the beginning.
 
     `status` is one of running, exited, timed_out, cancelled, lost (the machine went away under it), failed (it could
     not be started). `exit_code` is the command's own, 128+N after signal N, 124 after a time-out, None while it runs or

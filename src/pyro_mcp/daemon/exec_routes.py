@@ -106,7 +106,7 @@ class ExecRoutes:
         return EventStream(produce)
 
     async def history(self, request: Request) -> Response:
-        return answer(CommandHistory(self.workspaces.execs(reference(request))))
+        return await large_answer(CommandHistory(await asyncio.to_thread(self.workspaces.execs, reference(request))))
 
     async def info(self, request: Request) -> Response:
         runner = self._runner(request)

@@ -8,6 +8,7 @@ import json
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ FILE_NAME = "history.db"
 KEPT_COMMANDS = 1_000  # of each workspace
 # How many more may be there until the oldest are removed, which costs more than to add one.
 _SLACK = 64
+_COMMAND_CHARACTERS = 4096  # of a command's words, as far as they are kept
 _SCHEMA = """
 CREATE TABLE execs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,7 +53,7 @@ class History:
     def __init__(self, home: Path) -> None:
         """Raises `HostUnfit`, as `Records` does, but for a file that is damaged."""
         self._path = home / FILE_NAME
-        self._added = 0
+        self._added: Counter[str] = Counter()
         self._replacing = threading.Lock()  # held too while a checkpoint is made, which needs the file where it is
         self._database = self._opened()
 
@@ -68,6 +70,7 @@ class History:
 
     def forget(self, workspace_id: str) -> None:
         """Remove what ran in a workspace that is no more; if that fails it is only logged."""
+        self._added.pop(workspace_id, None)
         try:
             self._write(lambda to: to.execute("DELETE FROM execs WHERE workspace_id = ?", (workspace_id,)))
         except PyroError as error:
@@ -85,7 +88,13 @@ class History:
 
     def add_exec(self, info: ExecInfo) -> None:
         """A new command. Raises `ValueError` for an id that its workspace has had."""
-        values = (info.workspace_id, info.exec_id, json.dumps(info.command), info.started_at, *_changing(info))
+        values = (
+            info.workspace_id,
+            info.exec_id,
+            json.dumps(_shortened(info.command)),
+            info.started_at,
+            *_changing(info),
+        )
 
         def add(to: sqlite3.Connection) -> None:
             to.execute(
@@ -93,8 +102,8 @@ class History:
                 " status, exit_code, duration_ms, output_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
-            self._added += 1
-            if self._added % _SLACK == 0:
+            self._added[info.workspace_id] += 1
+            if self._added[info.workspace_id] % _SLACK == 0:
                 _remove_oldest(to, info.workspace_id)
 
         try:
@@ -182,6 +191,18 @@ class History:
 
     def _set_aside(self, error: HostUnfit) -> None:
         log.error("the history of commands is lost, it is kept as %s: %s", set_aside(self._path).name, error.message)
+
+
+def _shortened(command: tuple[str, ...]) -> tuple[str, ...]:
+    """A command as it is written down: a thousand of the longest that there can be would take half a gigabyte."""
+    left = _COMMAND_CHARACTERS
+    kept: list[str] = []
+    for word in command:
+        if len(word) + 1 > left:
+            return (*kept, word[: max(0, left - 1)] + "...")
+        kept.append(word)
+        left -= len(word) + 1
+    return command
 
 
 def _changing(info: ExecInfo) -> tuple[object, ...]:

@@ -174,3 +174,17 @@ def _delete_all_and_fail(database: Database) -> None:
     with database.transaction() as to:
         to.execute("DELETE FROM workspaces")
         raise KeyError
+
+
+def test_each_workspace_keeps_its_newest_whoever_else_adds(written: History) -> None:
+    for number in range(1200):
+        for workspace_id in ("w-1", "w-2"):
+            written.add_exec(replace(started(f"x-{number}", workspace_id), status="exited"))
+    for workspace_id in ("w-1", "w-2"):
+        assert history.KEPT_COMMANDS <= written._count("1", workspace_id)[workspace_id] <= history.KEPT_COMMANDS + 64
+
+
+def test_a_command_without_end_is_cut(written: History) -> None:
+    written.add_exec(replace(started("x-1"), command=("sh", "-c", "a" * 500_000, "never")))
+    (kept,) = written.execs("w-1")
+    assert kept.command == ("sh", "-c", "a" * 4089 + "...")
