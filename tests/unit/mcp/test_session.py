@@ -56,3 +56,31 @@ async def test_an_answer_that_cannot_be_written_becomes_an_error(
 async def test_what_nobody_waits_for_is_left_out_if_it_cannot_be_written() -> None:
     broken = JSONRPCNotification(jsonrpc="2.0", method="notifications/message", params={"data": "\ud800"})
     assert [message["id"] for message in await _written(broken, FINE)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (rb'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","arguments":{"a":"\udcff"}}}', "result"),
+        (rb'{"jsonrpc":"2.0","id":"a","method":"ping","params":{"a":"\ud800"}}', "error"),
+    ],
+)
+def test_a_request_that_utf8_cannot_hold_is_answered(line: bytes, wanted: str) -> None:
+    written = Written()
+    session = Session(cast("Any", None), None, cast("Any", None), cast("Any", written))
+    assert isinstance(session._message(line), Exception)
+    (answer,) = written.messages
+    assert answer["id"] == json.loads(line)["id"]
+    assert "not_utf8" in json.dumps(answer[wanted])
+    assert answer.get("result", {"isError": True})["isError"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"nonsense", b"[]", b'{"jsonrpc":"2.0","method":"x\\ud800"}', b'{"jsonrpc":"2.0","id":1,"result":"\\ud800"}'],
+)
+def test_what_is_no_request_is_not_answered(line: bytes) -> None:
+    written = Written()
+    session = Session(cast("Any", None), None, cast("Any", None), cast("Any", written))
+    assert isinstance(session._message(line), Exception)
+    assert written.messages == []
