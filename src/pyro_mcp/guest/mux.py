@@ -46,7 +46,7 @@ class StreamReset(GuestFailed):
         super().__init__(
             "guest_gone",
             f"the guest went away: {why}",
-            "try again; a workspace boots by itself, with its disk",
+            "try again; a workspace boots by itself: pyro workspace status W",
         )
 
 

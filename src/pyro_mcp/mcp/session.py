@@ -160,7 +160,7 @@ def _refusal(line: bytes) -> bytes | None:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("id"), int | str) or "method" not in message:
         return None
-    words = "not_utf8: the request holds text that is not Unicode. Leave out half surrogate pairs."
+    words = "not_utf8: the request holds text that is not Unicode. Hint: leave out half surrogate pairs."
     if message["method"] == "tools/call":
         answer: dict[str, Any] = {"result": {"content": [{"type": "text", "text": words}], "isError": True}}
     else:
