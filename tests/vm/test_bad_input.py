@@ -166,6 +166,7 @@ def started(asked: Asked, seen: int) -> Callable[[], bool]:
 @pytest.mark.parametrize("front_end", ["command_line", "mcp"])
 def test_a_guest_that_dies_in_the_middle_of_a_call(asked: Asked, front_end: str) -> None:
     sdk = Pyro(asked.pyro.client.settings)
+    in_guest(asked.pyro, "sync")  # what no machine has written out goes with it
     before, seen = asked.state(), len(sdk.workspace_logs(W))
     (vmm,) = vmms_of(asked.pyro.home)
     if front_end == "mcp":
