@@ -35,6 +35,7 @@ def one_run(pyro: PyroCommand, number: int) -> None:
 
 
 def snapshot(daemon: int, home: Path, cache: Path) -> tuple[object, ...]:
-    """Open descriptors, files and disk space; the daemon's log may grow."""
-    in_home = {name: size for name, size in files_below(home).items() if not name.startswith("daemon.log")}
+    """Open descriptors, files and disk space; the daemon's log may grow, and so may its databases' own logs."""
+    growing = ("daemon.log", "state.db", "history.db")
+    in_home = {name: size for name, size in files_below(home).items() if not name.startswith(growing)}
     return open_files(daemon), in_home, files_below(cache)

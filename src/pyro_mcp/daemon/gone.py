@@ -7,4 +7,8 @@ class DaemonGone(DaemonFailed):
     """The daemon ended while it was spoken to."""
 
     def __init__(self) -> None:
-        super().__init__("daemon_gone", "pyro's daemon ended in the middle of the request", "run the command again")
+        super().__init__(
+            "daemon_gone",
+            "pyro's daemon ended in the middle of the request",
+            "try again; what runs in a workspace goes on: pyro workspace logs W",
+        )

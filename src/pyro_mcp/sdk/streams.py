@@ -39,7 +39,9 @@ class CommandStream:
             yield event
         if not finished:
             raise DaemonFailed(
-                "daemon_gone", "pyro's daemon ended in the middle of the command", "run the command again"
+                "daemon_gone",
+                "pyro's daemon ended in the middle of the command",
+                "try again, or see `pyro workspace logs W`",
             )
 
     def signal(self, number: int) -> None:
