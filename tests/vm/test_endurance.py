@@ -38,4 +38,6 @@ def snapshot(daemon: int, home: Path, cache: Path) -> tuple[object, ...]:
     """Open descriptors, files and disk space; the daemon's log may grow, and so may its databases' own logs."""
     growing = ("daemon.log", "state.db", "history.db")
     in_home = {name: size for name, size in files_below(home).items() if not name.startswith(growing)}
-    return open_files(daemon), in_home, files_below(cache)
+    # The cache is the user's own: which workspaces of whatever home use an image may change meanwhile.
+    in_cache = {name: size for name, size in files_below(cache).items() if not name.startswith("uses/")}
+    return open_files(daemon), in_home, in_cache
