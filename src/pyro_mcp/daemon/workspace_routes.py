@@ -18,6 +18,7 @@ Commands of workspaces are in `exec_routes`.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -26,6 +27,8 @@ from starlette.routing import Route
 
 from pyro_mcp.daemon.exchange import LARGE_BODY, answer, decoded, large_answer, while_there
 from pyro_mcp.daemon.streaming import Emit, EventStream
+from pyro_mcp.events import Event
+from pyro_mcp.guest.client import GuestClient
 from pyro_mcp.workspace import export, files, sync
 from pyro_mcp.workspace.diff import diff
 from pyro_mcp.workspace.engine import Workspaces
@@ -45,6 +48,8 @@ from pyro_mcp.workspace_models import (
     WorkspaceInfo,
     WriteFile,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -115,72 +120,50 @@ class WorkspaceRoutes:
     # Files
 
     async def sync(self, request: Request) -> EventStream:
-        wanted = await decoded(SyncPush, request)
-
-        async def produce(emit: Emit) -> None:
-            async with self.workspaces.using(reference(request)) as live:
-                report = await sync.push(live.guest, wanted, emit)
-            await emit(report)
-
-        return EventStream(produce)
+        return self._transfer(request, sync.push, await decoded(SyncPush, request))
 
     async def export(self, request: Request) -> EventStream:
-        wanted = await decoded(ExportPath, request)
+        return self._transfer(request, export.export, await decoded(ExportPath, request))
+
+    async def list_files(self, request: Request) -> Response:
+        return await self._do(request, files.list_files, await decoded(ListFiles, request))
+
+    async def read_file(self, request: Request) -> Response:
+        return await self._do(request, files.read_file, await decoded(ReadFile, request))
+
+    async def write_file(self, request: Request) -> Response:
+        return await self._do(request, files.write_file, await decoded(WriteFile, request, LARGE_BODY))
+
+    async def patch(self, request: Request) -> Response:
+        # One that is given up has changed all or nothing.
+        return await self._do(request, apply_patch, await decoded(ApplyPatch, request, LARGE_BODY))
+
+    async def diff(self, request: Request) -> Response:
+        return await self._do(request, diff, await decoded(DiffRequest, request))
+
+    async def _do(
+        self, request: Request, feature: Callable[[GuestClient, T], Awaitable[object]], wanted: T
+    ) -> Response:
+        """Ask the workspace's guest for something, for as long as the client is there to hear of it."""
+
+        async def work() -> Response:
+            async with self.workspaces.using(reference(request)) as live:
+                done = await feature(live.guest, wanted)
+            return await large_answer(done)
+
+        return await while_there(request, work())
+
+    def _transfer(
+        self, request: Request, feature: Callable[[GuestClient, T, Emit], Awaitable[Event]], wanted: T
+    ) -> EventStream:
+        """Copy between host and guest, and tell how it goes on."""
 
         async def produce(emit: Emit) -> None:
             async with self.workspaces.using(reference(request)) as live:
-                report = await export.export(live.guest, wanted, emit)
+                report = await feature(live.guest, wanted, emit)
             await emit(report)
 
         return EventStream(produce)
-
-    async def list_files(self, request: Request) -> Response:
-        wanted = await decoded(ListFiles, request)
-
-        async def work() -> Response:
-            async with self.workspaces.using(reference(request)) as live:
-                listing = await files.list_files(live.guest, wanted)
-            return await large_answer(listing)
-
-        return await while_there(request, work())
-
-    async def read_file(self, request: Request) -> Response:
-        wanted = await decoded(ReadFile, request)
-
-        async def work() -> Response:
-            async with self.workspaces.using(reference(request)) as live:
-                content = await files.read_file(live.guest, wanted)
-            return await large_answer(content)
-
-        return await while_there(request, work())
-
-    async def write_file(self, request: Request) -> Response:
-        wanted = await decoded(WriteFile, request, LARGE_BODY)
-
-        async def work() -> Response:
-            async with self.workspaces.using(reference(request)) as live:
-                return answer(await files.write_file(live.guest, wanted))
-
-        return await while_there(request, work())
-
-    async def patch(self, request: Request) -> Response:
-        wanted = await decoded(ApplyPatch, request, LARGE_BODY)
-
-        async def work() -> Response:
-            async with self.workspaces.using(reference(request)) as live:
-                return answer(await apply_patch(live.guest, wanted))
-
-        return await while_there(request, work())  # one that is given up has changed all or nothing
-
-    async def diff(self, request: Request) -> Response:
-        wanted = await decoded(DiffRequest, request)
-
-        async def work() -> Response:
-            async with self.workspaces.using(reference(request)) as live:
-                report = await diff(live.guest, wanted)
-            return await large_answer(report)
-
-        return await while_there(request, work())
 
 
 def reference(request: Request) -> str:

@@ -37,7 +37,6 @@ __all__ = [
     "Tool",
     "UnpackTool",
     "WriteTool",
-    "printable",
     "run",
 ]
 

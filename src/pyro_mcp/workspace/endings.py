@@ -2,7 +2,7 @@
 
 from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, PyroError
 from pyro_mcp.guest.messages import CommandState, Exited, Failed
-from pyro_mcp.guest.tools import printable
+from pyro_mcp.guest.printable import printable
 
 TIMED_OUT = 124  # as timeout(1) exits
 _SIGNALLED = 128  # plus the signal's number, as a shell reports it

@@ -22,9 +22,7 @@ def print_workspace(info: "WorkspaceInfo", *, as_json: bool) -> None:
         "machine": f"{info.vcpu_count} vCPU, {info.mem_mib} MiB, {info.vmm}, network {info.network_policy}",
         "created": moment(info.created_at),
         "expires": moment(info.expires_at) if info.expires_at else None,
-        "seed": f"{counted(info.seed.files, 'file')}, {size(info.seed.bytes)}, from {info.seed.path}"
-        if info.seed
-        else None,
+        "seed": _seed(info.seed) if info.seed else None,
         "disk": size(info.disk_bytes),
         "commands": f"{info.command_count}, {info.running_commands} of them running",
         "labels": labels_of(info) or None,
