@@ -14,13 +14,12 @@ import resource
 import signal
 import struct
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_mcp.process_watch import Detached, start_time, wait_for_end
+from pyro_mcp.start_gate import StartGate
 
 __all__ = (
     "Completed",
@@ -38,9 +37,6 @@ __all__ = (
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
 _PID = struct.Struct("i")
-_GO = b"!"
-# Of two orphans that wait for their word to go on, each would hold the other's pipe open.
-_one_orphan_at_a_time = threading.Lock()
 STOP_GRACE_SECONDS = 2.0
 
 
@@ -204,45 +200,36 @@ def spawn_detached(
 ) -> Detached:
     """Start a process that outlives us, in a session of its own, with `output` as its stdout and stderr.
 
-    `before_start` is called from another thread when the process is there, but is not yet the program: for writing
-    down that it exists. Where that fails, or we die before it returns, there will be no program. Blocks meanwhile.
-    Raises what `before_start` does, and `FileNotFoundError` or `PermissionError` when the program cannot be started.
+    `argv` has its program behind a gate (see `start_gate.behind`), however many processes are around it. `before_start`
+    is called when the outermost is there, and the program starts after that: for writing down that it exists. Where
+    that fails, or we die before it returns, there will be no program: what has not passed its gate ends by itself.
+    Blocks meanwhile. Raises what `before_start` does, `ProcessLookupError` when it ended at once, and
+    `FileNotFoundError` or `PermissionError` when the outermost program cannot be started.
     """
-    with _one_orphan_at_a_time, ThreadPoolExecutor(1) as helper:
-        told, telling = os.pipe()
-        awaited, going = os.pipe()
-        recording = helper.submit(_let_go, told, going, before_start)
+    told, telling = os.pipe()
+    with StartGate() as gate, open(told, "rb", buffering=0) as words:
         try:
             popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
                 list(argv),
                 env=dict(env),
                 cwd="/",
                 pass_fds=tuple(pass_fds),
-                stdin=subprocess.DEVNULL,
+                stdin=gate.inner.fileno(),
                 stdout=output,
                 stderr=output,
-                preexec_fn=_Orphan(told, telling, awaited, going, limits),  # noqa: PLW1509  (system calls only)
+                preexec_fn=_Orphan(telling, limits),  # noqa: PLW1509  (system calls only)
             )
         finally:
             os.close(telling)
-            os.close(awaited)
         popen.wait()
-        return recording.result()
-
-
-def _let_go(told: int, going: int, before_start: Callable[[Detached], None]) -> Detached:
-    try:
-        (pid,) = _PID.unpack(os.read(told, _PID.size))
+        (pid,) = _PID.unpack(words.read(_PID.size))
         began = start_time(pid)
         if began is None:
             raise ProcessLookupError(f"process {pid} ended before it became a program")
         process = Detached(pid, began)
         before_start(process)
-        os.write(going, _GO)
+        gate.pass_blocking(lambda: start_time(pid) == began)
         return process
-    finally:
-        os.close(told)
-        os.close(going)
 
 
 class Tail:
@@ -302,17 +289,13 @@ class _ChildSetup:
 
 
 class _Orphan:
-    """Runs in the child between fork and exec: makes the program an orphan that starts when it is told to."""
+    """Runs in the child between fork and exec: makes the program an orphan, and tells its pid."""
 
-    def __init__(self, told: int, telling: int, awaited: int, going: int, limits: Mapping[int, int]) -> None:
-        self._others = (told, going)  # the ends that are not ours
+    def __init__(self, telling: int, limits: Mapping[int, int]) -> None:
         self._telling = telling
-        self._awaited = awaited
         self._limits = limits
 
     def __call__(self) -> None:
-        for fd in self._others:
-            os.close(fd)
         parent = os.getpid()
         if os.fork():
             os._exit(0)
@@ -322,5 +305,3 @@ class _Orphan:
         for number, value in self._limits.items():
             resource.setrlimit(number, (value, value))
         os.write(self._telling, _PID.pack(os.getpid()))
-        if os.read(self._awaited, len(_GO)) != _GO:
-            os._exit(1)

@@ -20,6 +20,7 @@ from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached, spawn_detached
 from pyro_mcp.process_watch import Watched
+from pyro_mcp.start_gate import behind
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import Host
@@ -89,7 +90,7 @@ class FakeKeptDriver:
         if self.boots.unfit:
             raise HostUnfit("no_vmm", "there is no VMM")
         process = spawn_detached(
-            ["sh", "-c", r"printf 'the guest\033[2J speaks\n'; exec sleep 1000"],
+            behind(["sh", "-c", r"printf 'the guest\033[2J speaks\n'; exec sleep 1000"]),
             env={"PATH": os.defpath},
             pass_fds=(spec.disk_fd,),
             output=log_fd,

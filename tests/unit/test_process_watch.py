@@ -1,6 +1,7 @@
 """Processes that outlive whoever started them, and watching what need not be ours."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from pyro_mcp.process import Detached, spawn_detached
 from pyro_mcp.process_watch import Watched, start_time, wait_for_end
+from pyro_mcp.start_gate import behind
 from tests.support.waiting import wait_until
 
 SLEEP = ["sleep", "1000"]
@@ -32,8 +34,11 @@ def started() -> Iterator[list[Detached]]:
             found.close()
 
 
-def spawn(argv: list[str], started: list[Detached], output: int, limits: dict[int, int] | None = None) -> Detached:
-    return spawn_detached(argv, env=PATH, pass_fds=(), output=output, limits=limits or {}, before_start=started.append)
+def spawn(
+    argv: list[str], started: list[Detached], output: int, limits: dict[int, int] | None = None, *, gate: bool = True
+) -> Detached:
+    gated = behind(argv) if gate else argv
+    return spawn_detached(gated, env=PATH, pass_fds=(), output=output, limits=limits or {}, before_start=started.append)
 
 
 @pytest.fixture
@@ -64,9 +69,9 @@ def test_it_gets_its_output_environment_and_limits(started: list[Detached], outp
 
 def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
-        "import os\nfrom pyro_mcp.process import spawn_detached\n"
-        "process = spawn_detached(['sleep', '1000'], env={'PATH': os.defpath}, pass_fds=(), output=2, limits={},"
-        " before_start=lambda process: None)\n"
+        "import os\nfrom pyro_mcp.process import spawn_detached\nfrom pyro_mcp.start_gate import behind\n"
+        "process = spawn_detached(behind(['sleep', '1000']), env={'PATH': os.defpath}, pass_fds=(), output=2,"
+        " limits={}, before_start=lambda process: None)\n"
         "print(process.pid, process.start_time, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
@@ -82,9 +87,9 @@ def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
 def test_a_program_that_cannot_be_started_is_told(started: list[Detached], output: int) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(FileNotFoundError):
-        spawn(["/no/such/program"], started, output)
+        spawn(["/no/such/program"], started, output, gate=False)
     with pytest.raises(PermissionError):
-        spawn(["/etc/passwd"], started, output)
+        spawn(["/etc/passwd"], started, output, gate=False)
     assert all(wait_for_end(process.pid, 30) for process in started)
     assert os.listdir("/proc/self/fd") == before
 
@@ -98,7 +103,12 @@ def test_what_cannot_be_written_down_is_not_started(output: int, tmp_path: Path)
 
     with pytest.raises(OSError, match="the disk is full"):
         spawn_detached(
-            ["touch", str(tmp_path / "started")], env=PATH, pass_fds=(), output=output, limits={}, before_start=refuse
+            behind(["touch", str(tmp_path / "started")]),
+            env=PATH,
+            pass_fds=(),
+            output=output,
+            limits={},
+            before_start=refuse,
         )
     assert wait_for_end(seen[0].pid, 30)
     assert not (tmp_path / "started").exists()
@@ -106,9 +116,9 @@ def test_what_cannot_be_written_down_is_not_started(output: int, tmp_path: Path)
 
 def test_there_is_no_program_when_we_die_before_it_is_written_down(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom pyro_mcp.process import spawn_detached\n"
+        "import os, sys\nfrom pyro_mcp.process import spawn_detached\nfrom pyro_mcp.start_gate import behind\n"
         "def die(process):\n    print(process.pid, flush=True)\n    os.kill(os.getpid(), 9)\n"
-        "spawn_detached(['touch', sys.argv[1]], env={'PATH': os.defpath}, pass_fds=(), output=2, limits={},"
+        "spawn_detached(behind(['touch', sys.argv[1]]), env={'PATH': os.defpath}, pass_fds=(), output=2, limits={},"
         " before_start=die)\n"
     )
     mark = tmp_path / "started"
@@ -144,16 +154,51 @@ def test_another_process_of_the_same_pid_is_not_taken_for_it() -> None:
     assert Watched.find(Detached(os.getpid(), began + 1)) is None
 
 
-def test_a_sandbox_dies_as_a_whole_when_its_outermost_process_does(started: list[Detached], output: int) -> None:
-    """As VMMs are confined: with the process that is known dies what it stands for."""
+def _sandboxed(command: list[str]) -> list[str]:
     from pyro_mcp.vmm.confine import confined
 
-    process = spawn(confined(["/usr/bin/sleep", "1000"], {}), started, output)
-    wait_until(lambda: len(_below(process.pid)) == 2)
+    return confined(behind(command), {})
+
+
+def test_a_sandbox_dies_as_a_whole_when_its_outermost_process_does(started: list[Detached], output: int) -> None:
+    """As VMMs are confined: with the process that is known dies what it stands for."""
+    process = spawn(_sandboxed(SLEEP), started, output, gate=False)
     inside = _below(process.pid)
+    assert len(inside) == 2
     os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
     assert all(wait_for_end(pid, max(0, deadline - time.monotonic())) for pid in inside)
+
+
+def test_a_sandbox_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    """Whether it is still being set up, waits at its gate or runs its program."""
+    marked = str(tmp_path / "here")  # what stands on the command line of all its processes
+    script = (
+        "import os, sys, time\nfrom pyro_mcp.process import spawn\nfrom pyro_mcp.start_gate import StartGate\n"
+        "gate = StartGate()\nprocess = spawn(sys.argv[3:], stdin=gate.inner.fileno())\n"
+        "killer = os.fork()\n"
+        "if killer == 0:\n"
+        "    time.sleep(float(sys.argv[2]))\n"
+        "    os.kill(process.pid if sys.argv[1] == 'sandbox' else os.getppid(), 9)\n"
+        "    os._exit(0)\n"
+        "gate.pass_blocking(lambda: process.exit_code is None)\nos.waitid(os.P_PID, process.pid, os.WEXITED)\n"
+    )
+    for number in range(120):
+        victim = ("sandbox", "starter")[number % 2]
+        command = _sandboxed(["sh", "-c", "sleep 1000; :", marked])
+        delay = f"{number * 0.0004:.4f}"
+        subprocess.run([sys.executable, "-c", script, victim, delay, *command], check=False, stdin=subprocess.DEVNULL)
+    wait_until(lambda: not _processes_of(marked))
+
+
+def _processes_of(word: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            with contextlib.suppress(OSError):
+                if word.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
 
 
 def _below(pid: int) -> list[int]:

@@ -35,6 +35,14 @@ _BECOME_NOBODY = (
     *("--inh-caps", "-all", "--bounding-set", "-all", "--"),
 )
 _TO_BECOME_NOBODY = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
+# The sandbox's first process asks to die with the outermost one, and then waits for its children; it never sleeps (S)
+# before. Until then nothing in here goes on: whoever kills the outermost process ends all of it.
+_ONCE_BOUND = (
+    "/bin/sh",
+    "-c",
+    'while read -r _ _ state _ </proc/1/stat; [ "$state" != S ]; do :; done; exec "$@"',
+    "sh",
+)
 
 _ADDRESS_SPACE_BESIDE_GUEST = 4 << 30  # bytes: programs, libraries, stacks and translated code
 
@@ -59,7 +67,7 @@ def confined(argv: Sequence[str], inputs: Mapping[Path, Path]) -> list[str]:
     that may be written: whoever owns a file can make a descriptor for reading into one for writing.
     """
     shown = [word for inside, outside in inputs.items() for word in ("--ro-bind", str(outside), str(inside))]
-    rest = [*_SYSTEM, "--perms", "0755", "--dir", str(INPUTS), *shown, "--remount-ro", "/", "--"]
+    rest = [*_SYSTEM, "--perms", "0755", "--dir", str(INPUTS), *shown, "--remount-ro", "/", "--", *_ONCE_BOUND]
     if os.geteuid() == 0:
         return [BWRAP, *_RULES, *_TO_BECOME_NOBODY, *_NAMESPACES, *rest, *_BECOME_NOBODY, *argv]
     return [BWRAP, *_RULES, "--unshare-user", *_NAMESPACES, *rest, *argv]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.process import Detached, Process, Tail, spawn, spawn_detached
+from pyro_mcp.start_gate import StartGate, behind
 from pyro_mcp.vmm import confine, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 
@@ -56,9 +57,11 @@ class QemuDriver:
         ours, theirs = socket.socketpair()
         output, output_writer = os.pipe()
         tail = Tail(output, _CONSOLE_BYTES)
+        gate = StartGate()
         try:
-            process = self._spawn(program, spec, theirs.fileno(), output_writer)
+            process = self._spawn(program, spec, theirs.fileno(), gate, output_writer)
         except BaseException:
+            gate.close()
             ours.close()
             tail.finish()
             raise
@@ -66,6 +69,8 @@ class QemuDriver:
             theirs.close()
             os.close(output_writer)
         try:
+            with gate:
+                await gate.pass_through(lambda: process.exit_code is None)
             yield Machine(self.name, process, ours, _text_of(tail))
         finally:
             ours.close()
@@ -84,12 +89,13 @@ class QemuDriver:
             before_start=before_start,
         )
 
-    def _spawn(self, program: str, spec: MachineSpec, channel_fd: int, output_fd: int) -> Process:
+    def _spawn(self, program: str, spec: MachineSpec, channel_fd: int, gate: StartGate, output_fd: int) -> Process:
         return spawn(
             self._argv(program, spec, channel_fd, listens=False),
             env=_ENVIRONMENT,
             cwd=Path("/"),
             pass_fds=(spec.disk_fd, channel_fd),
+            stdin=gate.inner.fileno(),
             stdout=output_fd,
             stderr=output_fd,
             limits=_limits(spec),
@@ -97,7 +103,8 @@ class QemuDriver:
 
     def _argv(self, program: str, spec: MachineSpec, channel_fd: int, *, listens: bool) -> list[str]:
         inside, inputs = _inside(spec) if self.confined else (spec, {})
-        argv = command_line(program, inside, channel_fd, tsc_khz=tsc.host_khz(), console=self.console, listens=listens)
+        khz = tsc.host_khz()
+        argv = behind(command_line(program, inside, channel_fd, tsc_khz=khz, console=self.console, listens=listens))
         return confine.confined(argv, inputs) if self.confined else argv
 
 

@@ -132,7 +132,7 @@ async def _boot(
         process = await _spawn(driver, spec, socket, printed.fd, before_start)
         vmm = Watched.find(process)
         if vmm is None:
-            raise GuestFailed("guest_gone", "the machine ended as soon as it was started", "run `pyro doctor`")
+            raise _gone_at_once()
         try:
             machine = await _reach(process, vmm, socket, ready_seconds, printed.text)
         except BaseException:
@@ -157,11 +157,17 @@ async def _spawn(
         with channel.listening(socket) as listener:
             starting = asyncio.to_thread(driver.start_kept, spec, listener, log_fd, before_start)
             return await to_the_end(starting, unwanted.append)
+    except ProcessLookupError:
+        raise _gone_at_once() from None
     except OSError as error:
         raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
     finally:
         for process in unwanted:  # started, but cancelled meanwhile
             await to_the_end(kill(process))
+
+
+def _gone_at_once() -> GuestFailed:
+    return GuestFailed("guest_gone", "the machine ended as soon as it was started", "run `pyro doctor`")
 
 
 async def _reach(

@@ -13,7 +13,7 @@ import pytest
 
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.process import Detached, start_time, wait_for_end
-from pyro_mcp.vmm import channel, tsc
+from pyro_mcp.vmm import channel, confine, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver, command_line, kernel_arguments
 from tests.support.waiting import until
@@ -179,11 +179,11 @@ async def test_a_program_that_cannot_be_started_leaves_nothing(
     spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _stand_in(tmp_path, "", monkeypatch)
-    (tmp_path / PROGRAM).write_text("#!/no/such/interpreter\n")
+    monkeypatch.setattr(confine, "BWRAP", "/no/such/bwrap")
     tsc.host_khz()
     before = os.listdir("/proc/self/fd")
     with pytest.raises(FileNotFoundError):
-        async with QemuDriver(confined=False).boot(spec):
+        async with QemuDriver().boot(spec):
             raise AssertionError("there is nothing to boot")
     assert os.listdir("/proc/self/fd") == before
 
