@@ -106,8 +106,11 @@ def test_an_installed_environment_runs_a_command(pyro: PyroCommand) -> None:
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_nothing_outlives_an_examination_that_is_cut_short(
-    doctor: PyroCommand, settings: Settings, number: signal.Signals, exit_code: int
+    doctor: PyroCommand, settings: Settings, tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    doctor.extra["TMPDIR"] = str(temporary)
     running = doctor.start("doctor", stdout=subprocess.PIPE)
     assert running.stdout is not None
     assert running.stdout.readline().startswith(b"PASS  platform")
@@ -118,6 +121,7 @@ def test_nothing_outlives_an_examination_that_is_cut_short(
     assert running.returncode == exit_code
     assert b"Traceback" not in stderr
     assert [pid for pid in below if not wait_for_end(pid, 10)] == []
+    assert list(temporary.iterdir()) == []
     if number is not signal.SIGKILL:
         assert daemons_of(settings.home) == []
         assert files_of(settings) <= KEPT

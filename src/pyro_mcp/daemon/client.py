@@ -1,33 +1,28 @@
-"""A client's end of the local API: finds the daemon or starts it, asks, and iterates over events.
+"""A client's end of the local API: finds the daemon or starts it, and asks.
 
 Standard library only, and little of it: the command line's start-up stands on this.
 """
 
 import contextlib
 import fcntl
-import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pyro_mcp import models
 from pyro_mcp.daemon.gone import DaemonGone
-from pyro_mcp.daemon.http import Answer, BadAnswer, Connection
+from pyro_mcp.daemon.http import Connection
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.daemon.pool import Pool
-from pyro_mcp.errors import Conflict, DaemonFailed, InvalidRequest, WireError, from_wire
-from pyro_mcp.events import Event, OutputChunk, event_from_json
-from pyro_mcp.guest.frames import FrameDecoder, Message, Output, Tag
-from pyro_mcp.guest.violation import ProtocolViolation
+from pyro_mcp.daemon.requests import ask, begin, upload
+from pyro_mcp.errors import Conflict, DaemonFailed
 from pyro_mcp.version import __version__
 
 if TYPE_CHECKING:
     from pyro_mcp.config import Settings
     from pyro_mcp.daemon.abort import Abort
+    from pyro_mcp.daemon.event_reader import EventReader
 
 _START_SECONDS = 15.0
 _POLL_SECONDS = 0.02
@@ -41,38 +36,37 @@ _DAEMON_ENVIRONMENT = (
 _CONNECT_TRIES = 5
 
 
-@dataclass(frozen=True)
 class DaemonClient:
     """Asks the daemon of these settings, and starts it where there is none. May be shared by threads."""
 
-    settings: "Settings"
-    pool: Pool = field(default_factory=Pool, compare=False, repr=False)
-    abort: "Abort | None" = field(default=None, compare=False, repr=False)
+    def __init__(self, settings: "Settings", pool: Pool | None = None, abort: "Abort | None" = None) -> None:
+        self.settings = settings
+        self.pool = pool or Pool()
+        self.abort = abort
 
     def abortable(self, abort: "Abort") -> "DaemonClient":
         """The same client for one call that may be given up."""
-        return replace(self, abort=abort)
+        return DaemonClient(self.settings, self.pool, abort)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request with a JSON answer. Raises the `PyroError` that the daemon answers with."""
         with self._connection() as connection:
-            return _ask(connection, method, path, body)
+            return ask(connection, method, path, body)
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""
+        # Late, because it brings every kind of event there is, and most requests are answered with one object.
+        from pyro_mcp.daemon.event_reader import EventReader  # noqa: PLC0415
+
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(self._connection())
-            with _broken_connections():
-                answer = connection.request("POST", path, json.dumps(body).encode())
-            _raise_for_status(answer)
+            answer = begin(connection, "POST", path, body)
             return EventReader(connection, answer, stack.pop_all().close)
 
     def upload(self, path: str, parts: Iterable[bytes]) -> None:
         """Send a body part by part, as the parts come."""
-        with self._connection() as connection, _broken_connections():
-            answer = connection.upload(path, parts)
-            _raise_for_status(answer)
-            answer.read()
+        with self._connection() as connection:
+            upload(connection, path, parts)
 
     def close(self) -> None:
         """Close the connections that rest between requests; the next request opens a new one."""
@@ -139,52 +133,6 @@ class DaemonClient:
             ) from error
 
 
-class EventReader:
-    """The events of one request, to be iterated over once. Closing it before the end cancels the request."""
-
-    def __init__(self, connection: Connection, answer: Answer, release: Callable[[], None]) -> None:
-        self._connection = connection
-        self._answer = answer
-        self._release = release
-        self._lock = threading.Lock()
-        self._left = False  # then the connection may be another request's already
-
-    def __iter__(self) -> Iterator[Event | OutputChunk]:
-        """Events up to the end of the stream, which only the daemon's own last word may bring about."""
-        decoder = FrameDecoder()
-        while data := self._read():
-            for item in _decoded(decoder, data):
-                if isinstance(item, Output):
-                    yield OutputChunk("stdout" if item.tag is Tag.STDOUT else "stderr", item.data)
-                else:
-                    yield event_from_json(item.content)
-        if decoder.inside_frame:
-            raise DaemonGone
-
-    def cancel(self) -> None:
-        """From another thread: make whoever iterates see a broken connection, and the daemon a client that left."""
-        with self._lock:
-            if not self._left:
-                self._connection.shut_down()
-
-    def close(self) -> None:
-        """Leave. Not while another thread iterates."""
-        with self._lock:
-            self._left = True
-        self._release()
-
-    def _read(self) -> bytes:
-        with _broken_connections():
-            return self._answer.read_some()
-
-
-def _decoded(decoder: FrameDecoder, data: bytes) -> list[Output | Message]:
-    try:
-        return list(decoder.feed(data))
-    except ProtocolViolation as error:
-        raise DaemonFailed("daemon_protocol", "the daemon sent a stream that makes no sense") from error
-
-
 def _connect_or_start(place: DaemonPlace, settings: "Settings") -> Connection:
     """A connection to the daemon that runs, or to one that we start now; never two daemons for one place."""
     deadline = time.monotonic() + _START_SECONDS
@@ -224,7 +172,7 @@ def _end(place: DaemonPlace, connection: Connection, wait_seconds: float) -> Non
     """
     its_socket = place.socket_identity()
     with contextlib.suppress(DaemonGone):
-        _ask(connection, "POST", "/v1/shutdown", None)
+        ask(connection, "POST", "/v1/shutdown", None)
     deadline = time.monotonic() + wait_seconds
     while place.socket_identity() in (its_socket, None):
         lock = _try_lock(place)
@@ -254,34 +202,6 @@ def _launch(place: DaemonPlace, settings: "Settings", listener_fd: int, lock_fd:
 def _greet(connection: Connection) -> Any:
     """Ask who answers; a daemon that hangs is given up (`TimeoutError`) instead of waited for."""
     connection.limit(_START_SECONDS)
-    hello = _ask(connection, "GET", "/v1/hello", None)
+    hello = ask(connection, "GET", "/v1/hello", None)
     connection.limit(None)
     return hello
-
-
-def _ask(connection: Connection, method: str, path: str, body: object) -> Any:
-    with _broken_connections():
-        answer = connection.request(method, path, None if body is None else json.dumps(body).encode())
-        _raise_for_status(answer)
-        return json.loads(answer.read())
-
-
-def _raise_for_status(answer: Answer) -> None:
-    if answer.status == 200:
-        return
-    with _broken_connections():
-        text = answer.read()
-    try:
-        wire = models.decode(WireError, json.loads(text))
-    except (ValueError, InvalidRequest):
-        raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {answer.status}") from None
-    raise from_wire(wire)
-
-
-@contextlib.contextmanager
-def _broken_connections() -> Iterator[None]:
-    """Turn what the transport raises when the daemon goes away into our own error."""
-    try:
-        yield
-    except (BadAnswer, ConnectionError, ValueError) as error:
-        raise DaemonGone from error

@@ -5,7 +5,6 @@ import shutil
 from typing import NamedTuple
 
 from pyro_mcp import process
-from pyro_mcp.doctor.blank_image import blank_image
 from pyro_mcp.doctor.mending import apt_install
 from pyro_mcp.doctor.report import Row, failed, failed_with, passed
 from pyro_mcp.doctor.shared import Shared
@@ -48,7 +47,8 @@ async def _version(program: str) -> str:
 
 
 async def _boot(host: Host) -> Answer:
-    with blank_image() as image:
-        async with boot_guest(host, image, vcpu_count=1, mem_mib=_MEM_MIB) as guest:
-            await guest.client.ping()
-            return Answer(guest.boot_ms, guest.client.hello.agent_version)
+    # A guest that is only to answer needs nothing of its image but that the kernel mounts it. The bundle has one: of
+    # modules. So a host can be proved before any environment is installed, and without a file that could stay behind.
+    async with boot_guest(host, host.bundle.modules, vcpu_count=1, mem_mib=_MEM_MIB) as guest:
+        await guest.client.ping()
+        return Answer(guest.boot_ms, guest.client.hello.agent_version)

@@ -4,40 +4,63 @@ from pyro_mcp import Pyro
 
 result = Pyro().run_in_vm("debian:12", ["git", "--version"])
 print(result.stdout.decode())
+
+Every name is imported when it is first wanted (see `pyro_mcp.late`). The modules in here name what calls return as
+`sdk.FileListing` for the same reason: a command line imports what its one call returns, and no more.
 """
 
 from typing import TYPE_CHECKING
 
-from pyro_mcp.events import OutputChunk
-from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest, RunStarted
-from pyro_mcp.sdk.pyro import Pyro
-from pyro_mcp.sdk.results import CommandResult, RunResult
-from pyro_mcp.sdk.streams import ExecStream, RunStream
-from pyro_mcp.workspace_models import (
-    DiffEntry,
-    DiffReport,
-    ExecInfo,
-    ExecRequest,
-    ExecResult,
-    ExecStarted,
-    ExportReport,
-    FileContent,
-    FileEntry,
-    FileListing,
-    OutputPage,
-    PatchedFile,
-    PatchReport,
-    PrunedWorkspaces,
-    SeedInfo,
-    SyncReport,
-    WorkspaceInfo,
-    WrittenFile,
-)
+from pyro_mcp.late import names_from
 
 if TYPE_CHECKING:
-    from pyro_mcp.sdk.async_streams import AsyncExecStream as AsyncExecStream
-    from pyro_mcp.sdk.async_streams import AsyncRunStream as AsyncRunStream
-    from pyro_mcp.sdk.asynchronous import AsyncPyro as AsyncPyro
+    from pyro_mcp.events import OutputChunk
+    from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest, RunStarted
+    from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream
+    from pyro_mcp.sdk.asynchronous import AsyncPyro
+    from pyro_mcp.sdk.pyro import Pyro
+    from pyro_mcp.sdk.results import CommandResult, RunResult
+    from pyro_mcp.sdk.streams import ExecStream, RunStream
+    from pyro_mcp.workspace_models import (
+        DiffEntry,
+        DiffReport,
+        ExecInfo,
+        ExecRequest,
+        ExecResult,
+        ExecStarted,
+        ExportReport,
+        FileContent,
+        FileEntry,
+        FileListing,
+        OutputPage,
+        PatchedFile,
+        PatchReport,
+        PrunedWorkspaces,
+        SeedInfo,
+        SyncReport,
+        WorkspaceInfo,
+        WrittenFile,
+    )
+else:
+    __getattr__ = names_from(
+        __name__,
+        {
+            "pyro_mcp.events": ("OutputChunk",),
+            "pyro_mcp.models": (
+                *("EnvironmentInfo", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
+            ),
+            ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
+            ".asynchronous": ("AsyncPyro",),
+            ".pyro": ("Pyro",),
+            ".results": ("CommandResult", "RunResult"),
+            ".streams": ("ExecStream", "RunStream"),
+            "pyro_mcp.workspace_models": (
+                *("DiffEntry", "DiffReport", "ExecInfo", "ExecRequest", "ExecResult", "ExecStarted", "ExportReport"),
+                *("FileContent", "FileEntry", "FileListing", "OutputPage", "PatchReport", "PatchedFile"),
+                *("PrunedWorkspaces", "SeedInfo", "SyncReport", "WorkspaceInfo", "WrittenFile"),
+            ),
+        },
+    )
 
 __all__ = [
     "AsyncExecStream",
@@ -74,19 +97,3 @@ __all__ = [
     "WorkspaceInfo",
     "WrittenFile",
 ]
-
-# They bring asyncio, which the command line does without.
-_LATE = {
-    "AsyncPyro": "pyro_mcp.sdk.asynchronous",
-    "AsyncExecStream": "pyro_mcp.sdk.async_streams",
-    "AsyncRunStream": "pyro_mcp.sdk.async_streams",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Load what needs asyncio at its first use."""
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415  (late on purpose: see above)
-
-    return getattr(import_module(_LATE[name]), name)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from pyro_mcp import sdk  # noqa: TC001  (so that `typing.get_type_hints` finds it)
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.models import RunRequest
 from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream, Opening
 from pyro_mcp.sdk.pyro import Pyro
 from pyro_mcp.sdk.threads import in_a_thread
-from pyro_mcp.workspace_models import ExecRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,7 +75,7 @@ class AsyncPyro:
     diff_workspace = _awaited(Pyro.diff_workspace)
     export_workspace = _awaited(Pyro.export_workspace)
 
-    def stream_in_vm(self, request: RunRequest) -> Opening[AsyncRunStream]:
+    def stream_in_vm(self, request: "sdk.RunRequest") -> Opening[AsyncRunStream]:
         """Run one command in a throwaway VM and follow it: `async with` this, or await it for the stream."""
 
         async def begin() -> AsyncRunStream:
@@ -84,7 +83,7 @@ class AsyncPyro:
 
         return Opening(begin)
 
-    def stream_in_workspace(self, workspace: str, request: ExecRequest) -> Opening[AsyncExecStream]:
+    def stream_in_workspace(self, workspace: str, request: "sdk.ExecRequest") -> Opening[AsyncExecStream]:
         """Run a command in `/workspace` and follow it: `async with` this, or await it for the stream."""
 
         async def begin() -> AsyncExecStream:

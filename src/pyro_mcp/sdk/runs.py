@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 
-from pyro_mcp.events import OutputChunk
-from pyro_mcp.models import Progress, RunFinished, RunRequest
+from pyro_mcp import sdk
 from pyro_mcp.sdk.calls import Calls, OnProgress
-from pyro_mcp.sdk.results import RunResult
-from pyro_mcp.sdk.streams import RunStream
 
 
 class RunCalls(Calls):
@@ -23,14 +20,14 @@ class RunCalls(Calls):
         ttl_seconds: int | None = None,
         network: bool = False,
         on_progress: OnProgress | None = None,
-    ) -> RunResult:
+    ) -> "sdk.RunResult":
         """Run one command in a throwaway VM and return what it wrote and how it ended.
 
         `timeout_seconds` (1 to 86400) limits the command: at its end the exit code is 124. An environment that is not
         installed is pulled first, which `on_progress` hears of. Raises `PyroError`; a command that ran and failed is no
         error.
         """
-        request = RunRequest(
+        request = sdk.RunRequest(
             environment=environment,
             command=tuple(command),
             vcpu_count=vcpu_count,
@@ -42,23 +39,23 @@ class RunCalls(Calls):
         with self.stream_in_vm(request) as run:
             return _collect(run, on_progress)
 
-    def stream_in_vm(self, request: RunRequest) -> RunStream:
+    def stream_in_vm(self, request: "sdk.RunRequest") -> "sdk.RunStream":
         """Run one command in a throwaway VM and follow it as it happens."""
-        return RunStream(self._daemon, request)
+        return sdk.RunStream(self._daemon, request)
 
 
-def _collect(run: RunStream, on_progress: OnProgress | None) -> RunResult:
+def _collect(run: "sdk.RunStream", on_progress: OnProgress | None) -> "sdk.RunResult":
     output = {"stdout": bytearray(), "stderr": bytearray()}
-    end: RunFinished | None = None
+    end: sdk.RunFinished | None = None
     for event in run:
-        if isinstance(event, OutputChunk):
+        if isinstance(event, sdk.OutputChunk):
             output[event.stream] += event.data
-        elif isinstance(event, Progress) and on_progress is not None:
+        elif isinstance(event, sdk.Progress) and on_progress is not None:
             on_progress(event)
-        elif isinstance(event, RunFinished):
+        elif isinstance(event, sdk.RunFinished):
             end = event
     assert end is not None  # noqa: S101  (a stream without an end has raised)
-    return RunResult(
+    return sdk.RunResult(
         environment=end.environment,
         vmm=end.vmm,
         exit_code=end.exit_code,

@@ -94,6 +94,18 @@ def test_talking_to_a_daemon_that_runs_imports_no_server(daemon_client: DaemonCl
     assert _heavy(modules, HEAVY) == set()
 
 
+def test_a_command_imports_no_classes_but_those_of_its_topic(daemon_client: DaemonClient) -> None:
+    """They take long to make (see `pyro_mcp.late`), and `workspace list` is promised to be quick."""
+    daemon_client.ask("GET", "/v1/hello")
+    modules = _modules_after("workspace", "list")
+    topics = {name for name in modules if name.startswith(("pyro_mcp.models.", "pyro_mcp.workspace_models."))}
+    assert topics == {
+        *("pyro_mcp.models.codec", "pyro_mcp.models.progress"),
+        *("pyro_mcp.workspace_models.constants", "pyro_mcp.workspace_models.info"),
+    }
+    assert _heavy(modules, ["pyro_mcp.events", "pyro_mcp.guest", "pyro_mcp.sdk.streams"]) == set()
+
+
 def test_version() -> None:
     ended = _pyro("--version")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"pyro {__version__}\n", "")

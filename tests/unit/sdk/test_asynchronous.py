@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import threading
+import typing
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -37,11 +38,20 @@ def test_both_have_the_same_methods_with_the_same_parameters() -> None:
         assert inspect.getdoc(awaited[name]), name
 
 
+@pytest.mark.parametrize("kind", [Pyro, AsyncPyro])
+def test_the_types_of_every_method_can_be_asked_for(kind: type) -> None:
+    """The classes that they name are imported late, so that nothing but this would notice one that is misspelt."""
+    for name, method in _methods(kind).items():
+        hints = typing.get_type_hints(method)
+        parameters = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+        assert hints.keys() == {*parameters, "return"}, name
+
+
 def test_the_streams_have_the_same_methods() -> None:
     for plain, awaited in ((sdk.RunStream, AsyncRunStream), (sdk.ExecStream, AsyncExecStream)):
         assert _methods(plain).keys() == _methods(awaited).keys()
     with pytest.raises(AttributeError, match="nonsense"):
-        sdk.nonsense  # noqa: B018
+        sdk.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 async def test_calls_give_what_those_of_pyro_give(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

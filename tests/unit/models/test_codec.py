@@ -1,5 +1,6 @@
 """What travels between processes is checked field by field."""
 
+import base64
 import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -116,6 +117,23 @@ def test_nested_objects_are_checked_too() -> None:
     assert decode(_Outer, encode(outer)) == outer
     with pytest.raises(InvalidRequest, match=r"SignalRequest\.signal"):
         decode(_Outer, {"inner": {"signal": 1}, "several": [{"signal": "x"}]})
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    data: bytes
+
+
+@given(st.binary())
+def test_bytes_travel_as_base64(data: bytes) -> None:
+    assert encode(_Bytes(data)) == {"data": base64.b64encode(data).decode()}
+    assert decode(_Bytes, encode(_Bytes(data))) == _Bytes(data)
+
+
+@pytest.mark.parametrize("text", ["QQ", "QQ=", "Q", "QQ==QQ==", "QUE\n", "Q-_=", "=", "\u00e9", None, 1, []])
+def test_what_is_not_base64_is_refused(text: object) -> None:
+    with pytest.raises(InvalidRequest, match=r"_Bytes\.data must be base64"):
+        decode(_Bytes, {"data": text})
 
 
 @pytest.mark.parametrize("value", [{}, "text", None, RunRequest])

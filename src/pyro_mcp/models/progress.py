@@ -1,0 +1,16 @@
+"""How long work goes on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of long work. `done` and `total` count in `unit`; `total` is None where nobody can know it."""
+
+    operation: str
+    phase: str
+    environment: str
+    detail: str = ""
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""

@@ -1,0 +1,57 @@
+"""Commands in throwaway VMs, and signals for any command."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One command in a throwaway VM.
+
+    `mem_mib` is guest memory in MiB; `timeout_seconds` limits the command (not the pull or the boot before it) and
+    `ttl_seconds` the life of the whole VM, boot included (None: no limit of its own).
+    """
+
+    environment: str
+    command: tuple[str, ...]
+    vcpu_count: int = 1
+    mem_mib: int = 1024
+    timeout_seconds: int = 30
+    ttl_seconds: int | None = None
+    network: bool = False
+    stdin: bool = False
+
+
+@dataclass(frozen=True)
+class RunAccepted:
+    """The first event of a run: what later signals and input are addressed to."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The command runs in its guest."""
+
+    vmm: str
+    boot_ms: int
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """How the run ended. `exit_code` is the guest's own, 128+N after signal N, 124 after a time-out.
+
+    `duration_ms` is the time from request to end, as the daemon saw it.
+    """
+
+    environment: str
+    vmm: str
+    exit_code: int
+    timed_out: bool
+    duration_ms: int
+
+
+@dataclass(frozen=True)
+class SignalRequest:
+    """A signal (1 to 64) for a run's command."""
+
+    signal: int

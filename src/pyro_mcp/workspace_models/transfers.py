@@ -1,0 +1,49 @@
+"""Files that come from the host or go there."""
+
+from dataclasses import dataclass
+
+from pyro_mcp.workspace_models.constants import WORKSPACE_FOLDER
+
+
+@dataclass(frozen=True)
+class SyncPush:
+    """Copy a folder's content of the host into `dest` (a folder below `/workspace`)."""
+
+    source: str
+    dest: str = WORKSPACE_FOLDER
+    all: bool = False
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What was copied; `bytes` counts the files' contents."""
+
+    files: int
+    bytes: int
+    dest: str
+
+
+@dataclass(frozen=True)
+class ExportPath:
+    """Copy a file or folder of a workspace to `output`, which must not exist, or be an empty folder.
+
+    What is called `.git` stays behind unless `include_git`: git runs programs that a repository's hooks and settings
+    name, and those in it may be the guest's.
+    """
+
+    path: str
+    output: str
+    include_git: bool = False
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was copied to `output`; `bytes` counts the files' contents.
+
+    `skipped` names what was not copied: links that lead out of the exported folder, and `.git` unless it was asked for.
+    """
+
+    output: str
+    files: int
+    bytes: int
+    skipped: tuple[str, ...] = ()
