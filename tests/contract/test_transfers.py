@@ -83,6 +83,8 @@ async def test_a_sync_that_is_cancelled_leaves_old_files_or_new_ones(
     for number in range(40):
         (tmp_path / f"tree/{number:02}").write_bytes(b"new" * 700_000)
         (agent.workspace / f"{number:02}").write_bytes(b"old")
+    (tmp_path / "tree/large").touch()
+    os.truncate(tmp_path / "tree/large", 16 << 30)  # more than can be copied before the first report
     begun = asyncio.Event()
 
     async def report(progress: Progress) -> None:
