@@ -88,6 +88,12 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def kill_group(self) -> None:
+        """Kill it with all of its process group; nothing happens if it has ended."""
+        if self._pidfd >= 0 and self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
     async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> int:
         """End it: SIGTERM, a bounded wait, SIGKILL; always reaped when this returns."""
         self.signal(signal.SIGTERM)
@@ -117,11 +123,13 @@ def spawn(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     limits: Mapping[int, int] | None = None,
+    dies_with_us: bool = True,
 ) -> Process:
     """Start a process in a session of its own that is killed when the thread that called this ends.
 
-    `env` is the whole environment of the process (None: ours); `limits` maps RLIMIT_... numbers to values. Raises
-    `FileNotFoundError` or `PermissionError` when the program cannot be started.
+    `env` is the whole environment of the process (None: ours); `limits` maps RLIMIT_... numbers to values. Without
+    `dies_with_us` the program asks to be killed by itself. Raises `FileNotFoundError` or `PermissionError` when the
+    program cannot be started.
     """
     popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
         list(argv),
@@ -132,7 +140,7 @@ def spawn(
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
-        preexec_fn=_ChildSetup(os.getpid(), limits or {}),  # noqa: PLW1509  (it only makes system calls)
+        preexec_fn=_ChildSetup(os.getpid(), limits or {}, dies_with_us=dies_with_us),  # noqa: PLW1509  (it only makes system calls)
     )
     return Process(popen)
 
@@ -273,15 +281,18 @@ class Tail:
 
 
 class _ChildSetup:
-    """Runs in the child between fork and exec: sets limits and asks to be killed when the parent goes."""
+    """Runs in the child between fork and exec: sets limits and may ask to be killed when the parent goes."""
 
-    def __init__(self, parent: int, limits: Mapping[int, int]) -> None:
+    def __init__(self, parent: int, limits: Mapping[int, int], *, dies_with_us: bool) -> None:
         self._parent = parent
         self._limits = limits
+        self._dies_with_us = dies_with_us
 
     def __call__(self) -> None:
         for number, value in self._limits.items():
             resource.setrlimit(number, (value, value))
+        if not self._dies_with_us:
+            return
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         # The parent may have died before the call above; then nobody would ever kill us.
         if os.getppid() != self._parent:

@@ -50,7 +50,8 @@ def wait_for_end(pid: int, timeout_seconds: float) -> bool:
 class Watched:
     """A process that need not be ours, watched through a pidfd, which `close` drops."""
 
-    def __init__(self, pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self._pid = pid
         self._pidfd = pidfd
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,7 +67,7 @@ class Watched:
         if start_time(process.pid) != process.start_time:
             os.close(pidfd)
             return None
-        return Watched(pidfd)
+        return Watched(process.pid, pidfd)
 
     @property
     def alive(self) -> bool:
@@ -81,8 +82,10 @@ class Watched:
         await self._ended.wait()
 
     def kill(self) -> None:
-        """End it; returns before it has ended."""
-        if self._pidfd >= 0:
+        """End it, with all of its process group where it leads one; returns before it has ended."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

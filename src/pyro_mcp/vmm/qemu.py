@@ -99,6 +99,8 @@ class QemuDriver:
             stdout=output_fd,
             stderr=output_fd,
             limits=_limits(spec),
+            # Not before bubblewrap asks for that itself: its inner half cannot end while it waits for the outer one.
+            dies_with_us=not self.confined,
         )
 
     def _argv(self, program: str, spec: MachineSpec, channel_fd: int, *, listens: bool) -> list[str]:
@@ -194,7 +196,8 @@ async def _end(process: Process, tail: Tail) -> None:
     The process that we started may be the sandbox around the VMM, which the kernel kills next; its output pipe tells
     when the last process that held it is gone.
     """
-    await process.stop(grace_seconds=0)
+    process.kill_group()  # of a sandbox that is being set up both halves have to be killed
+    await process.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GONE_SECONDS):
             await tail.closed.wait()
