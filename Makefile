@@ -40,6 +40,10 @@ check: runtime test-inits ## Lint, types and every test, real guests included
 	@scripts/setup tests
 	@scripts/check
 
+.PHONY: check-kvm
+check-kvm: runtime test-inits ## The tests that need a host with KVM, in one that is made for them (emulated)
+	@scripts/check-kvm
+
 .PHONY: lint
 lint: setup ## Formatting, lint, types and import layers only
 	@scripts/check lint

@@ -9,6 +9,8 @@ const PREFIX: &str = "pyro.";
 pub enum ChannelKind {
     /// `pyro.channel=virtio-serial`: the virtio-serial port that the host named `agent`.
     VirtioSerial,
+    /// `pyro.channel=vsock`: connections of the host over vsock.
+    Vsock,
 }
 
 impl ChannelKind {
@@ -16,6 +18,7 @@ impl ChannelKind {
     pub fn needs(self, module: &str) -> bool {
         match self {
             Self::VirtioSerial => !module.contains("vsock"),
+            Self::Vsock => !module.contains("virtio_console"),
         }
     }
 }
@@ -54,6 +57,7 @@ impl Options {
     fn set(&mut self, option: &str) -> bool {
         match option.split_once('=') {
             Some(("channel", "virtio-serial")) => self.channel = Some(ChannelKind::VirtioSerial),
+            Some(("channel", "vsock")) => self.channel = Some(ChannelKind::Vsock),
             Some(("image", path)) if is_absolute(path) => self.image = Some(path.into()),
             Some(("disk", path)) if is_absolute(path) => self.disk = Some(path.into()),
             Some(("modules", path)) if is_absolute(path) => self.modules = Some(path.into()),
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(options.image, Some("/dev/vda".into()));
         assert_eq!(options.disk, Some("/dev/vdb".into()));
         assert_eq!(options.modules, Some("/dev/vdc".into()));
+        assert_eq!(Options::parse("pyro.channel=vsock").channel, Some(ChannelKind::Vsock));
         assert!(!options.workspace && options.seed.is_none());
         assert!(options.unknown.is_empty());
     }
@@ -115,5 +120,7 @@ mod tests {
     fn a_channel_needs_its_own_modules_alone() {
         assert!(ChannelKind::VirtioSerial.needs("virtio_console.ko"));
         assert!(!ChannelKind::VirtioSerial.needs("vmw_vsock_virtio_transport.ko"));
+        assert!(!ChannelKind::Vsock.needs("virtio_console.ko"));
+        assert!(ChannelKind::Vsock.needs("vmw_vsock_virtio_transport.ko"));
     }
 }

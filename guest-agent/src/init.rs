@@ -9,16 +9,19 @@ use std::path::Path;
 use crate::channel::{self, Channel};
 use crate::cmdline::{ChannelKind, Options};
 use crate::console::{report, Failure, Result};
+use crate::listener::Listener;
 use crate::root::Mounts;
 use crate::tools::Place;
 use crate::uevent::Uevents;
-use crate::{initramfs, modules, root, system};
+use crate::{initramfs, modules, root, system, vsock};
 
 const MODULES: &str = "/modules";
 
 /// A booted guest.
 pub struct Guest {
     pub channel: Channel,
+    /// Where the next channel comes from, if the host does not come back on this one.
+    pub listener: Option<Listener>,
     pub mounts: Mounts,
     /// What tools work on, in a guest with a workspace.
     pub place: Option<Place>,
@@ -32,8 +35,8 @@ pub fn boot() -> Result<Guest> {
     initramfs::free()?;
     let (mounts, place) = root::enter(&options, &uevents)?;
     system::prepare(&options, &uevents)?;
-    let channel = open_channel(&options, &uevents)?;
-    Ok(Guest { channel, mounts, place })
+    let (channel, listener) = open_channel(&options, &uevents)?;
+    Ok(Guest { channel, listener, mounts, place })
 }
 
 fn read_options() -> Result<Options> {
@@ -45,9 +48,10 @@ fn read_options() -> Result<Options> {
     Ok(options)
 }
 
-fn open_channel(options: &Options, uevents: &Uevents) -> Result<Channel> {
+fn open_channel(options: &Options, uevents: &Uevents) -> Result<(Channel, Option<Listener>)> {
     match options.channel {
-        Some(ChannelKind::VirtioSerial) => channel::open_port(uevents),
+        Some(ChannelKind::VirtioSerial) => channel::open_port(uevents).map(|channel| (channel, None)),
+        Some(ChannelKind::Vsock) => vsock::open().map(|(channel, listener)| (channel, Some(listener))),
         None => Err(Failure::new("find the channel", "no usable pyro.channel= on the kernel command line")),
     }
 }

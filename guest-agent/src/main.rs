@@ -31,8 +31,13 @@ fn main() -> ExitCode {
 /// The life of PID 1: it ends with the machine.
 fn live() -> Result<std::convert::Infallible> {
     let guest = init::boot()?;
-    let server = Server::new(guest.channel, guest.place, None);
-    server.map_err(|error| Failure::new("begin to serve", error))?.run();
+    let failed = |error| Failure::new("begin to serve", error);
+    let mut server = Server::new(guest.channel, guest.place, None).map_err(failed)?;
+    if let Some(listener) = guest.listener {
+        server.listen(listener).map_err(failed)?;
+    }
+    server.run();
+    drop(server);
     // By now the server is gone, and with it the open logs, without which the disk can be made read-only.
     poweroff::run(&guest.mounts)
 }

@@ -21,7 +21,7 @@ pub enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token {
     Channel,
-    /// Where other channels come from; only outside of a guest.
+    /// Where other channels come from.
     Listener,
     Children,
     /// An end of the command with this number.

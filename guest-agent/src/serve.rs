@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::channel::Channel;
+use crate::listener::Listener;
 use crate::server::Server;
 use crate::tools::Place;
 
@@ -80,8 +81,8 @@ fn serve_all(path: &Path, place: Option<Place>, workspace: Option<PathBuf>) -> i
     let unready = path.with_extension("unready");
     let listener = UnixListener::bind(&unready)?;
     fs::rename(&unready, path)?;
-    let (socket, _) = listener.accept()?;
-    let mut server = Server::new(Channel::from_socket(socket.into(), true)?, place, workspace)?;
+    let listener = Listener::new(listener);
+    let mut server = Server::new(Channel::from_socket(listener.accept()?, true)?, place, workspace)?;
     server.listen(listener)?;
     server.run();
     Ok(())

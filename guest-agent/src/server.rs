@@ -1,7 +1,6 @@
 //! The loop that serves the host.
 
 use std::io;
-use std::os::unix::net::UnixListener;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use crate::commands::Commands;
 use crate::console::report;
 use crate::dialogue::Dialogue;
 use crate::greeting::Identity;
+use crate::listener::Listener;
 use crate::poller::{Poller, Token};
 use crate::reap::Children;
 use crate::spawn::Spawner;
@@ -48,7 +48,7 @@ pub struct Server {
     unfinished: bool,
     disconnected: bool,
     /// Where the next channel comes from when the host is gone, and whether there may be one.
-    listener: Option<UnixListener>,
+    listener: Option<Listener>,
     has_caller: bool,
 }
 
@@ -80,8 +80,8 @@ impl Server {
     }
 
     /// Takes a new channel from there whenever the host is gone.
-    pub fn listen(&mut self, listener: UnixListener) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
+    pub fn listen(&mut self, listener: Listener) -> io::Result<()> {
+        listener.stop_waiting()?;
         self.poller.watch_input(&listener, Token::Listener)?;
         self.listener = Some(listener);
         Ok(())
@@ -151,8 +151,8 @@ impl Server {
             return Ok(());
         };
         match listener.accept() {
-            Ok((socket, _)) => {
-                self.channel = Channel::from_socket(socket.into(), true)?;
+            Ok(socket) => {
+                self.channel = Channel::from_socket(socket, true)?;
                 self.poller.watch_input(&self.channel, Token::Channel)?;
                 (self.readable, self.blocked, self.disconnected) = (true, false, false);
             }

@@ -123,13 +123,14 @@ def spawn(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     limits: Mapping[int, int] | None = None,
+    join: int | None = None,
     dies_with_us: bool = True,
 ) -> Process:
     """Start a process in a session of its own that is killed when the thread that called this ends.
 
-    `env` is the whole environment of the process (None: ours); `limits` maps RLIMIT_... numbers to values. Without
-    `dies_with_us` the program asks to be killed by itself. Raises `FileNotFoundError` or `PermissionError` when the
-    program cannot be started.
+    `env` is the whole environment of the process (None: ours), `limits` maps RLIMIT_... numbers to values, and `join`
+    is the open `cgroup.procs` of the control group that it joins. Without `dies_with_us` the program asks to be killed
+    by itself. Raises `FileNotFoundError` or `PermissionError` when the program cannot be started.
     """
     popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
         list(argv),
@@ -140,7 +141,7 @@ def spawn(
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
-        preexec_fn=_ChildSetup(os.getpid(), limits or {}, dies_with_us=dies_with_us),  # noqa: PLW1509  (it only makes system calls)
+        preexec_fn=_ChildSetup(os.getpid(), limits or {}, join, dies_with_us=dies_with_us),  # noqa: PLW1509  (system calls only)
     )
     return Process(popen)
 
@@ -201,9 +202,11 @@ def spawn_detached(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
+    cwd: Path = Path("/"),
     pass_fds: Iterable[int],
     output: int,
     limits: Mapping[int, int],
+    join: int | None = None,
     before_start: Callable[[Detached], None],
 ) -> Detached:
     """Start a process that outlives us, in a session of its own, with `output` as its stdout and stderr.
@@ -220,12 +223,12 @@ def spawn_detached(
             popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
                 list(argv),
                 env=dict(env),
-                cwd="/",
+                cwd=cwd,
                 pass_fds=tuple(pass_fds),
                 stdin=gate.inner.fileno(),
                 stdout=output,
                 stderr=output,
-                preexec_fn=_Orphan(telling, limits),  # noqa: PLW1509  (system calls only)
+                preexec_fn=_Orphan(telling, limits, join),  # noqa: PLW1509  (system calls only)
             )
         finally:
             os.close(telling)
@@ -249,6 +252,7 @@ class Tail:
         self._data = bytearray()
         self._loop = asyncio.get_running_loop()
         self.closed = asyncio.Event()  # set when nobody holds the other end any more
+        self._news = asyncio.Event()
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
 
@@ -256,6 +260,13 @@ class Tail:
     def data(self) -> bytes:
         """The last bytes that came."""
         return bytes(self._data)
+
+    async def holds(self, words: bytes) -> bool:
+        """Wait until these bytes are among the last that came (True), or nobody can write any more (False)."""
+        while words not in self._data and not self.closed.is_set():
+            self._news.clear()
+            await self._news.wait()
+        return words in self._data
 
     def finish(self) -> bytes:
         """Take what an ended process left in the pipe, without waiting for others that hold it open, and close it."""
@@ -275,6 +286,7 @@ class Tail:
         if not chunk:
             self._loop.remove_reader(self._fd)
             self.closed.set()
+        self._news.set()
         self._data += chunk
         del self._data[: max(0, len(self._data) - self._keep)]
         return len(chunk)
@@ -283,14 +295,14 @@ class Tail:
 class _ChildSetup:
     """Runs in the child between fork and exec: sets limits and may ask to be killed when the parent goes."""
 
-    def __init__(self, parent: int, limits: Mapping[int, int], *, dies_with_us: bool) -> None:
+    def __init__(self, parent: int, limits: Mapping[int, int], join: int | None, *, dies_with_us: bool) -> None:
         self._parent = parent
         self._limits = limits
+        self._join = join
         self._dies_with_us = dies_with_us
 
     def __call__(self) -> None:
-        for number, value in self._limits.items():
-            resource.setrlimit(number, (value, value))
+        _bound(self._limits, self._join)
         if not self._dies_with_us:
             return
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -299,12 +311,20 @@ class _ChildSetup:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _bound(limits: Mapping[int, int], join: int | None) -> None:
+    if join is not None:
+        os.write(join, b"0")  # whoever writes it
+    for number, value in limits.items():
+        resource.setrlimit(number, (value, value))
+
+
 class _Orphan:
     """Runs in the child between fork and exec: makes the program an orphan, and tells its pid."""
 
-    def __init__(self, telling: int, limits: Mapping[int, int]) -> None:
+    def __init__(self, telling: int, limits: Mapping[int, int], join: int | None) -> None:
         self._telling = telling
         self._limits = limits
+        self._join = join
 
     def __call__(self) -> None:
         parent = os.getpid()
@@ -313,6 +333,5 @@ class _Orphan:
         os.setsid()
         # A program that asks to die with its parent must not mean this one, which is about to end.
         wait_for_end(parent, 10)
-        for number, value in self._limits.items():
-            resource.setrlimit(number, (value, value))
+        _bound(self._limits, self._join)
         os.write(self._telling, _PID.pack(os.getpid()))

@@ -17,8 +17,9 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.sdk import Pyro
 from pyro_mcp.vmm import confine
+from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
-from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
+from pyro_mcp.workspace.host import Host, default_boot_slots
 from tests.bench import boot, listing, live, mcp_start, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
@@ -47,11 +48,10 @@ async def main() -> int:
 
 @asynccontextmanager
 async def _guest(settings: Settings) -> AsyncIterator[Guest]:
-    """A guest that this process talks to itself."""
+    """A guest that this process talks to itself, under the VMM of the bare machine."""
     confined = await confine.why_unconfinable() is None
-    driver = choose_driver(settings, confined=confined)
     images = Store(settings.cache_dir)
-    host = Host(images, find_bundle(settings), driver, default_boot_slots())
+    host = Host(images, find_bundle(settings), QemuDriver(confined=confined), default_boot_slots())
     with await store.open_verified(images, "debian:12") as image:
         async with boot_guest(host, image.path, vcpu_count=1, mem_mib=1024) as guest:
             yield guest

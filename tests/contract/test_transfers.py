@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pyro_mcp.errors import GuestFailed, InvalidRequest, NotFound
 from pyro_mcp.guest.client import GuestClient, reconnect
 from pyro_mcp.models import Progress
+from pyro_mcp.unix_path import connect_to
 from pyro_mcp.workspace import transfer_progress
 from pyro_mcp.workspace.export import export
 from pyro_mcp.workspace.sync import push
@@ -31,7 +33,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[AgentFolders]:
 
 @pytest.fixture
 async def guest(agent: AgentFolders) -> AsyncIterator[GuestClient]:
-    async with reconnect(agent.socket, timeout_seconds=30) as client:
+    async with reconnect(partial(connect_to, agent.socket), timeout_seconds=30) as client:
         yield client
 
 
@@ -121,7 +123,7 @@ async def test_a_guest_that_goes_away_leaves_nothing_half(tmp_path: Path, agent:
         if progress.done:
             begun.set()
 
-    async with reconnect(agent.socket, timeout_seconds=30) as guest:
+    async with reconnect(partial(connect_to, agent.socket), timeout_seconds=30) as guest:
         exporting = asyncio.create_task(export(guest, ExportPath(".", f"{tmp_path}/host/x"), report))
         await begun.wait()
     with pytest.raises(GuestFailed):

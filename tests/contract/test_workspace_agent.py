@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pyro_mcp.errors import CommandNotStarted, InvalidRequest, NotFound
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.guest.client import GuestClient, reconnect
+from pyro_mcp.unix_path import connect_to
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.diff import diff
 from pyro_mcp.workspace.files import list_files, read_file, write_file
@@ -55,7 +57,7 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(folders: AgentFolders, history: MemoryHistory | None = None) -> AsyncIterator[Daemon]:
-    async with reconnect(folders.socket, timeout_seconds=30) as client:
+    async with reconnect(partial(connect_to, folders.socket), timeout_seconds=30) as client:
         yield Daemon(client, history or MemoryHistory())
 
 

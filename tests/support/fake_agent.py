@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pyro_mcp.guest.client import OpenChannel
 from pyro_mcp.guest.preamble import GENERATION
 from tests.support.wire import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Wire
 
@@ -204,6 +205,15 @@ def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
+
+
+def opened(end: socket.socket) -> OpenChannel:
+    """How a client gets at an end that is open already."""
+
+    async def open_channel() -> socket.socket:
+        return end
+
+    return open_channel
 
 
 @asynccontextmanager

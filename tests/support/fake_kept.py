@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,11 +21,13 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached, spawn_detached
 from pyro_mcp.process_watch import Watched
 from pyro_mcp.start_gate import behind
-from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.channel import AGENT_SOCKET, to_agent
+from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import Host
 from tests.support.fake_agent import AgentStream, FakeAgent
 from tests.support.fake_commands import FakeGuest
+from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 from tests.unit.images.fake_source import FakeSource
 
@@ -83,10 +85,26 @@ class FakeKeptDriver:
     console: bool = False
     name: str = "fake"
 
+    listens_at: str = AGENT_SOCKET
+
+    def with_console(self) -> "FakeKeptDriver":
+        """See `Driver.with_console`."""
+        return replace(self, console=True)
+
+    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+        """See `Driver.channel`."""
+        listener.close()  # it has its own, and while others have it, too, a dead VMM seems to listen
+        return to_agent(self.name, folder)
+
     def start_kept(
-        self, spec: MachineSpec, listener: socket.socket, log_fd: int, before_start: Callable[[Detached], None]
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        listener: socket.socket,
+        log_fd: int,
+        before_start: Callable[[Detached], None],
     ) -> Detached:
-        """See `KeepingDriver.start_kept`."""
+        """See `Driver.start_kept`."""
         if self.boots.unfit:
             raise HostUnfit("no_vmm", "there is no VMM")
         process = spawn_detached(
@@ -97,6 +115,7 @@ class FakeKeptDriver:
             limits={},
             before_start=before_start,
         )
+        wait_until(lambda: b"speaks" in os.pread(log_fd, 1000, 0) or not runs(process))
         disk = os.fstat(spec.disk_fd)
         ours = listener.dup()
         asyncio.run_coroutine_threadsafe(
@@ -175,6 +194,7 @@ class Engine:
     home: Path
     images: Store
     boots: Boots
+    notice: str | None = None
 
     def workspaces(self, slots: int = 4) -> Workspaces:
         """The engine of a daemon that has just started."""
@@ -183,6 +203,7 @@ class Engine:
             bundle=cast("Any", SimpleNamespace(kernel="/k", initramfs="/i", modules="/m")),
             driver=cast("Any", FakeKeptDriver(self.boots)),
             boot_slots=asyncio.Semaphore(slots),
+            notice=self.notice,
         )
 
         async def find_host() -> Host:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -14,7 +14,7 @@ from typing import cast
 from pyro_mcp.process import spawn
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.workspace.host import Host
-from tests.support.fake_agent import Handler, serving
+from tests.support.fake_agent import Handler, opened, serving
 
 Guest = Callable[[socket.socket], Awaitable[None]]
 
@@ -39,6 +39,10 @@ class FakeDriver:
     console: bool = False
     name: str = "fake"
 
+    def with_console(self) -> "FakeDriver":
+        """See `Driver.with_console`."""
+        return replace(self, console=True)
+
     @asynccontextmanager
     async def boot(self, spec: MachineSpec) -> AsyncIterator[Machine]:
         """See `Driver.boot`."""
@@ -54,7 +58,7 @@ class FakeDriver:
         boots.most_alive = max(boots.most_alive, boots.alive)
         running = asyncio.ensure_future(guest(theirs))
         try:
-            yield Machine(self.name, process, ours, lambda: self.said)
+            yield Machine(self.name, process, opened(ours), lambda: self.said)
         finally:
             boots.alive -= 1
             running.cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 from pyro_mcp.errors import NotFound
 from pyro_mcp.guest.client import GuestClient, connect
 from pyro_mcp.workspace_models import ExecInfo
-from tests.support.fake_agent import channel, serving
+from tests.support.fake_agent import channel, opened, serving
 from tests.support.fake_commands import FakeGuest
 
 
@@ -48,7 +48,7 @@ class MemoryHistory:
 async def session_with(guest: FakeGuest) -> AsyncIterator[GuestClient]:
     """One session with a guest that may have had others before."""
     with channel() as (ours, theirs):
-        async with serving(theirs, guest), connect(ours, timeout_seconds=30) as client:
+        async with serving(theirs, guest), connect(opened(ours), timeout_seconds=30) as client:
             yield client
 
 

@@ -36,7 +36,7 @@ async def served(
         await run(request, control, emit)
 
     monkeypatch.setattr(app, "run_in_vm", scripted)
-    monkeypatch.setattr(app._Handlers, "_host", AsyncMock(return_value=None))
+    monkeypatch.setattr(serve, "verified_host", AsyncMock(return_value=None))
     monkeypatch.setattr(serve, "Workspaces", lambda *_: FakeWorkspaces() if workspaces is None else workspaces)
     place = DaemonPlace(settings.home)
     place.prepare()

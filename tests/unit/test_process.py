@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.process import Process, Tail, detach, run, spawn, start_time, wait_for_end
+from tests.support.waiting import until
 
 SLEEP = ["sleep", "1000"]
 # Ignores SIGTERM, and says so when it does.
@@ -182,6 +183,37 @@ def test_a_process_dies_with_the_one_that_started_it() -> None:
     assert wait_for_end(child, 20)
 
 
+def test_one_that_is_to_ask_for_that_itself_does_not() -> None:
+    script = (
+        "import time\nfrom pyro_mcp.process import spawn\n"
+        "print(spawn(['sleep', '1000'], dies_with_us=False).pid, flush=True)\ntime.sleep(1000)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    assert not wait_for_end(child, 0.1)
+    os.kill(child, signal.SIGKILL)
+    assert wait_for_end(child, 20)
+
+
+async def test_a_group_is_killed_as_a_whole_and_no_other() -> None:
+    reader, writer = os.pipe()
+    process, another = spawn(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=writer), spawn(SLEEP)
+    os.close(writer)
+    child = int(await asyncio.to_thread(os.read, reader, 100))
+    os.close(reader)
+    process.kill_group()
+    assert await process.close() == -signal.SIGKILL
+    assert wait_for_end(child, 20)
+    process.kill_group()
+    assert another.exit_code is None
+    another.kill_group()
+    await another.wait()
+    another.kill_group()
+    await another.close()
+
+
 def test_detach_waits_for_the_launcher_and_passes_its_code_on(tmp_path: Path) -> None:
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     reader, writer = os.pipe()
@@ -246,6 +278,45 @@ async def test_a_tail_tells_when_nobody_can_write_any_more() -> None:
         await tail.closed.wait()
     assert tail.data == b"cdef"
     assert tail.finish() == b"cdef"
+
+
+async def test_a_tail_tells_when_it_holds_what_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    tail = Tail(reader, 100)
+    waiting = [asyncio.create_task(tail.holds(words)) for words in (b"world", b"hello w", b"never")]
+    given_up = asyncio.create_task(tail.holds(b"never"))
+    for part in (b"hel", b"lo wor"):
+        os.write(writer, part)
+        await until(lambda part=part: tail.data.endswith(part))  # type: ignore[misc]
+        given_up.cancel()
+    async with asyncio.timeout(20):
+        assert await waiting[1]
+    assert not waiting[0].done()
+    os.write(writer, b"ld")
+    async with asyncio.timeout(20):
+        assert await waiting[0]
+        assert await tail.holds(b"hello world"), "what is there already is not waited for"
+    assert not waiting[2].done()
+    os.close(writer)
+    async with asyncio.timeout(20):
+        assert not await waiting[2]
+        assert not await tail.holds(b"something else")
+        assert await tail.holds(b"hello")
+    assert given_up.cancelled()
+    assert tail.finish() == b"hello world"
+
+
+async def test_last_words_are_held_although_nobody_can_write_any_more() -> None:
+    reader, writer = os.pipe()
+    tail = Tail(reader, 5)
+    waiting = asyncio.create_task(tail.holds(b"words"))
+    os.write(writer, b"the last words")
+    os.close(writer)
+    async with asyncio.timeout(20):
+        assert await waiting
+        await tail.closed.wait()
+        assert not await tail.holds(b"last"), "it keeps no more than it was told to"
+    tail.finish()
 
 
 async def test_finishing_a_tail_takes_no_more_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:

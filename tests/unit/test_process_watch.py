@@ -67,6 +67,34 @@ def test_it_gets_its_output_environment_and_limits(started: list[Detached], outp
     assert {line.partition("=")[0] for line in said[:-3]} <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
+def test_it_works_where_it_is_told_to(started: list[Detached], output: int, tmp_path: Path) -> None:
+    process = spawn_detached(
+        behind(["sh", "-c", "pwd"]),
+        env=PATH,
+        cwd=tmp_path,
+        pass_fds=(),
+        output=output,
+        limits={},
+        before_start=started.append,
+    )
+    assert wait_for_end(process.pid, 30)
+    assert os.pread(output, 10_000, 0).decode() == f"{tmp_path}\n"
+
+
+def test_a_place_to_work_that_is_not_there_is_an_error(started: list[Detached], output: int, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        spawn_detached(
+            behind(SLEEP),
+            env=PATH,
+            cwd=tmp_path / "none",
+            pass_fds=(),
+            output=output,
+            limits={},
+            before_start=started.append,
+        )
+    assert started == []
+
+
 def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
         "import os\nfrom pyro_mcp.process import spawn_detached\nfrom pyro_mcp.start_gate import behind\n"
@@ -145,6 +173,19 @@ async def test_an_end_is_seen_by_all_who_wait(started: list[Detached], output: i
     assert Watched.find(process) is None
 
 
+async def test_it_is_killed_with_what_it_has_started(started: list[Detached], output: int) -> None:
+    script = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+    process = await asyncio.to_thread(spawn, script, started, output)
+    await asyncio.to_thread(wait_until, lambda: os.pread(output, 100, 0).endswith(b"\n"))
+    watched = Watched.find(process)
+    assert watched is not None
+    watched.kill()
+    assert wait_for_end(int(os.pread(output, 100, 0)), 20)
+    assert wait_for_end(process.pid, 20)
+    watched.close()
+    watched.kill()
+
+
 def test_another_process_of_the_same_pid_is_not_taken_for_it() -> None:
     began = start_time(os.getpid())
     assert began is not None
@@ -155,9 +196,9 @@ def test_another_process_of_the_same_pid_is_not_taken_for_it() -> None:
 
 
 def _sandboxed(command: list[str]) -> list[str]:
-    from pyro_mcp.vmm.confine import confined
+    from pyro_mcp.vmm.confine import Sandbox, confined
 
-    return confined(behind(command), {})
+    return confined(behind(command), Sandbox())
 
 
 def test_a_sandbox_dies_as_a_whole_when_its_outermost_process_does(started: list[Detached], output: int) -> None:

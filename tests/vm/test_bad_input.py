@@ -140,7 +140,7 @@ def refused_and_nothing_made(front: CommandLine | Mcp, pyro: PyroCommand, ask: A
 
 def test_no_vmm_on_the_host(asked: Asked, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    bare = PyroCommand(tmp_path / "home", {"PATH": str(tmp_path / "bin")})
+    bare = PyroCommand(tmp_path / "home", {"PATH": str(tmp_path / "bin"), "PYRO_VMM": "qemu"})
     with fronts(bare, asked.folder) as both:
         for front in both:
             said = refused_and_nothing_made(front, bare, NEW, "no_vmm")

@@ -15,6 +15,7 @@ from pyro_mcp.process import wait_for_end
 from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.vmm import kvm
 from pyro_mcp.vmm.kvm import KvmState
+from pyro_mcp.vmm.kvm_device import DEVICE
 from tests.support.daemons import daemons_of, end_daemon
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
@@ -58,10 +59,10 @@ def test_this_host_runs_guests(doctor: PyroCommand, settings: Settings) -> None:
 
 def check_word_on_kvm(row: dict[str, str], settings: Settings) -> None:
     """The row says what a guest proved, whichever way that went on this host, and later users find the same."""
-    verdict = kvm.remembered(settings.home, find_bundle(settings).digest)
+    verdict = kvm.remembered(settings.cache_dir, find_bundle(settings).digest)
     if verdict is None:
         assert row["status"] == "WARN"
-        assert str(kvm.DEVICE) in row["found"]
+        assert str(DEVICE) in row["found"]
     elif verdict.state is KvmState.WORKS:
         assert row["status"] == "PASS"
     else:
@@ -72,7 +73,7 @@ def check_word_on_kvm(row: dict[str, str], settings: Settings) -> None:
 
 def test_without_qemu_no_guest_can_run(doctor: PyroCommand, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    bare = PyroCommand(doctor.home, {**doctor.extra, "PATH": str(tmp_path / "bin")})
+    bare = PyroCommand(doctor.home, {**doctor.extra, "PATH": str(tmp_path / "bin"), "PYRO_VMM": "qemu"})
     exit_code, rows = examine(bare)
     assert exit_code == 1
     assert rows["qemu"]["status"] == "FAIL"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pyro_mcp.config import Settings
 from pyro_mcp.runtime import cpio
+from pyro_mcp.runtime.bundle import find_bundle
 from tests.support.newc import replace_member
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, descendants
 
 _INIT = Path("build/cargo/x86_64-unknown-linux-gnu/release/pyro-hostile-init")
-_BUNDLE = Path("build/runtime_bundle/linux-x86_64")
 _MEMORY_KIB = 64 * 1024  # more than a daemon with a few streams can need
 
 
@@ -22,7 +23,7 @@ _MEMORY_KIB = 64 * 1024  # more than a daemon with a few streams can need
 def hostile(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PyroCommand]:
     """`pyro` with a runtime bundle whose /init is hostile in the way that the parameter names."""
     bundle = tmp_path / "bundle"
-    shutil.copytree(_BUNDLE, bundle)
+    shutil.copytree(find_bundle(Settings.from_environment()).folder, bundle)
     initramfs = bundle / "initramfs.cpio"
     changed = replace_member(initramfs.read_bytes(), "init", _INIT.read_bytes())
     initramfs.write_bytes(changed + cpio.archive([cpio.file("hostile", request.param.encode())]))

@@ -10,9 +10,11 @@ import subprocess
 import pytest
 
 from tests.support.waiting import wait_until
-from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
+from tests.vm.pyro_command import CHOSEN_VMM, VMM, PyroCommand, descendants, named
 
-_RUN_LINE = re.compile(r"^\[run\] environment=debian:12 vmm=qemu exit_code=(\d+) duration_ms=\d+$", re.MULTILINE)
+_RUN_LINE = re.compile(
+    rf"^\[run\] environment=debian:12 vmm={CHOSEN_VMM} exit_code=(\d+) duration_ms=\d+$", re.MULTILINE
+)
 
 
 def run_sh(pyro: PyroCommand, script: str, *flags: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
@@ -195,7 +197,7 @@ def test_json_tells_everything_in_one_object(pyro: PyroCommand) -> None:
     assert result.pop("duration_ms") > 0
     assert result == {
         "environment": "debian:12",
-        "vmm": "qemu",
+        "vmm": CHOSEN_VMM,
         "exit_code": 5,
         "timed_out": False,
         "stdout": "out\n",

@@ -22,6 +22,7 @@ from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
 from pyro_mcp.workspace.live import LiveWorkspace
 from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace.vmm_choice import VmmChoice
 from pyro_mcp.workspace_models import (
     CreateWorkspace,
     ExecInfo,
@@ -31,7 +32,7 @@ from pyro_mcp.workspace_models import (
     RestoreWorkspace,
 )
 from tests.support.waiting import wait_until
-from tests.vm.pyro_command import PyroCommand
+from tests.vm.pyro_command import CHOSEN_VMM, PyroCommand
 from tests.vm.vmms import vmms_of
 
 SMALL = CreateWorkspace("debian:12", mem_mib=512)
@@ -52,7 +53,8 @@ class Home:
         """The engine of one daemon, from its start to its end."""
         images = Store(self.settings.cache_dir)
         confined = await confine.why_unconfinable() is None
-        find_host = partial(verified_host, self.settings, images, default_boot_slots(), confined=confined)
+        choice = VmmChoice(self.settings, confined=confined)
+        find_host = partial(verified_host, self.settings, images, default_boot_slots(), choice)
         workspaces = Workspaces(self.path, images, find_host)
         await workspaces.open()
         try:
@@ -113,7 +115,7 @@ async def test_from_creation_to_removal(home: Home, tmp_path: Path) -> None:
     async with home.daemon() as workspaces:
         made = await workspaces.create(request, nobody)
         w = made.workspace_id
-        assert (made.state, made.vmm) == ("running", "qemu")
+        assert (made.state, made.vmm) == ("running", CHOSEN_VMM)
         assert made.seed is not None
         assert (made.seed.files, made.seed.bytes) == (1, 14)
         assert await sh(workspaces, w, "pwd; id -u; cat text") == "/workspace\n0\nfrom the host\n"

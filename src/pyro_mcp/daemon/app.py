@@ -13,7 +13,6 @@ POST /v1/shutdown                       end the daemon if it has nothing to do
 What is below /v1/workspaces is in `workspace_routes` and `exec_routes`.
 """
 
-import asyncio
 import os
 import secrets
 from collections.abc import Callable
@@ -40,22 +39,21 @@ from pyro_mcp.version import __version__
 from pyro_mcp.workspace import environments
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.engine import Workspaces
-from pyro_mcp.workspace.host import Host, default_boot_slots, verified_host
-from pyro_mcp.workspace.throwaway import run_in_vm
+from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.throwaway import check, run_in_vm
 
 _LAST_REQUESTS_SECONDS = 0.5  # that requests get to end before a daemon that is told to end says that it is busy
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """What requests share. `confined` tells whether VMMs can be confined here; `stop` ends the server."""
+    """What requests share; `stop` ends the server."""
 
     settings: Settings
     activity: Activity
-    confined: bool
     stop: Callable[[], None]
     images: Store
-    boot_slots: asyncio.Semaphore = field(default_factory=default_boot_slots)
+    find_host: FindHost
     runs: dict[str, RunControl] = field(default_factory=dict)
     workspaces: Workspaces = field(kw_only=True)
 
@@ -100,7 +98,8 @@ class _Handlers:
             control = self.daemon.runs[run_id] = RunControl(takes_input=wanted.stdin)
             try:
                 await emit(RunAccepted(run_id))
-                await run_in_vm(await self._host(), wanted, control, emit)
+                check(wanted)
+                await run_in_vm(await self.daemon.find_host(), wanted, control, emit)
             finally:
                 control.close()
                 del self.daemon.runs[run_id]
@@ -141,10 +140,6 @@ class _Handlers:
             raise Conflict("daemon_busy", "the daemon has requests under way", "wait for them, or end them")
         self.daemon.stop()
         return JSONResponse({})
-
-    async def _host(self) -> Host:
-        daemon = self.daemon
-        return await verified_host(daemon.settings, daemon.images, daemon.boot_slots, confined=daemon.confined)
 
     def _control(self, request: Request) -> RunControl:
         control = self.daemon.runs.get(request.path_params["id"])

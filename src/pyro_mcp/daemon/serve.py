@@ -16,9 +16,11 @@ from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.app import Daemon, create_app
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.images.store import Store
-from pyro_mcp.vmm import confine
+from pyro_mcp.vmm import cgroup, confine
+from pyro_mcp.vmm.own_folder import remove_leftovers
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
+from pyro_mcp.workspace.vmm_choice import VmmChoice, run_dir
 
 log = logging.getLogger(__name__)
 _GRACEFUL_SECONDS = 2  # that requests under way get when the daemon is told to stop
@@ -42,10 +44,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     told_to_end = asyncio.Event()
     stop = told_to_end.set
     images, boot_slots = Store(settings.cache_dir), default_boot_slots()
-    find_host = partial(verified_host, settings, images, boot_slots, confined=unconfined is None)
+    choice = VmmChoice(settings, confined=unconfined is None)
+    find_host = partial(verified_host, settings, images, boot_slots, choice)
+    await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)
     activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)
-    daemon = Daemon(settings, activity, unconfined is None, stop, images, boot_slots, workspaces=workspaces)
+    daemon = Daemon(settings, activity, stop, images, find_host, workspaces=workspaces)
     server = _Server(
         uvicorn.Config(
             create_app(daemon),
@@ -66,6 +70,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     finally:
         await tasks.end(ending)
         await workspaces.close()
+
+
+def _clear_up(settings: Settings) -> None:
+    """Remove what VMMs left that the last daemon did not see the end of."""
+    remove_leftovers(run_dir(settings))
+    if cgroup.find() is None:
+        log.info("VMMs have no control groups here")
+    cgroup.sweep()
 
 
 async def _end_when_told(told: asyncio.Event, workspaces: Workspaces, server: uvicorn.Server) -> None:

@@ -10,15 +10,16 @@ import stat
 from pathlib import Path
 
 from pyro_mcp.doctor.mending import as_root
-from pyro_mcp.doctor.report import Row, passed, warning
+from pyro_mcp.doctor.report import Row, failed, passed, warning
 from pyro_mcp.doctor.shared import Shared
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.vmm import kvm
 from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
+from pyro_mcp.vmm.kvm_device import DEVICE
 
 NAME = "kvm"
-# Opening, the proof itself, and ending a VMM that spins in the kernel.
-SECONDS = kvm.PROOF_SECONDS + 4.0
+# Reading the bundle, the proof itself, and ending a VMM that spins in the kernel.
+SECONDS = kvm.PROOF_SECONDS + 6.0
 _CPU_INFO = Path("/proc/cpuinfo")
 _ELSEWHERE = (
     "nothing, as long as QEMU works (see below); for speed, move to bare metal or to a machine whose hypervisor"
@@ -27,27 +28,28 @@ _ELSEWHERE = (
 
 
 async def examine(shared: Shared) -> Row:
-    """Prove KVM afresh, whatever was found earlier, and keep the verdict for those who choose a VMM."""
+    """Prove KVM afresh, whatever was found earlier."""
     try:
-        bundle = await shared.bundle.get()
+        verdict = await shared.kvm.get()
     except HostUnfit as error:
         return warning(NAME, "not tried, because the runtime bundle cannot be used", error.hint or _ELSEWHERE)
-    verdict = await kvm.prove(bundle.firecracker, bundle.kernel, bundle.initramfs)
-    kvm.remember(shared.settings.home, bundle.digest, verdict)
-    return row_for(verdict, processor_flags(_CPU_INFO), kvm.DEVICE)
+    row = row_for(verdict, processor_flags(_CPU_INFO), DEVICE)
+    if shared.settings.vmm == "firecracker" and verdict.state is not KvmState.WORKS:
+        mend = "unset PYRO_VMM" if verdict.state is KvmState.NO_GUEST or row.mend is None else row.mend
+        return failed(NAME, f"{row.found}; and PYRO_VMM=firecracker asks for it", mend)
+    return row
 
 
 def row_for(verdict: KvmVerdict, flags: frozenset[str], device: Path) -> Row:
     match verdict.state:
         case KvmState.WORKS:
-            found = (
-                f"Firecracker booted a guest in {verdict.duration_ms} ms; this version of pyro uses QEMU all the same"
-            )
-            return passed(NAME, found)
+            return passed(NAME, f"Firecracker booted a guest in {verdict.duration_ms} ms")
         case KvmState.ABSENT:
             return warning(NAME, verdict.detail, _mend_absent(flags))
         case KvmState.FORBIDDEN:
             return warning(NAME, verdict.detail, mend_forbidden(device))
+        case KvmState.UNTRIED:
+            return warning(NAME, verdict.detail, "mend what it says, and what the row about isolation says")
         case KvmState.NO_GUEST:
             bare = "" if flags & {"vmx", "svm"} else ", and the processor shows neither vmx nor svm"
             return warning(NAME, verdict.detail + bare, _ELSEWHERE)

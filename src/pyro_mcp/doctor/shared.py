@@ -10,7 +10,11 @@ from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.store import Store
 from pyro_mcp.runtime.bundle import RuntimeBundle, find_bundle
 from pyro_mcp.vmm import confine
-from pyro_mcp.workspace.host import Host, choose_driver, default_boot_slots
+from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
+from pyro_mcp.vmm.machine import Driver
+from pyro_mcp.vmm.qemu import QemuDriver
+from pyro_mcp.workspace.host import Host, default_boot_slots
+from pyro_mcp.workspace.vmm_choice import VmmChoice
 
 T = TypeVar("T")
 
@@ -38,12 +42,34 @@ class Shared:
         self._boot_slots = default_boot_slots()
         self.bundle = Once(self._whole_bundle)
         self.unconfinable = Once(confine.why_unconfinable)
+        self.kvm = Once(self._prove_kvm)
 
     async def host(self) -> Host:
         """What features get to run machines with. Raises `HostUnfit` where they could not either."""
-        bundle = await self.bundle.get()
+        bundle, verdict, choice = await self.bundle.get(), await self.kvm.get(), await self._choice()
+        return self._host(bundle, choice.driver(bundle, verdict))
+
+    async def host_without_kvm(self) -> Host:
+        """The same where there is no KVM. Raises `HostUnfit`."""
         confined = await self.unconfinable.get() is None
-        return Host(self.images, bundle, choose_driver(self.settings, confined=confined), self._boot_slots)
+        return self._host(await self.bundle.get(), QemuDriver(confined=confined))
+
+    async def kvm_works(self) -> bool:
+        """Whether KVM runs guests here; where it could not even be tried, it does not."""
+        try:
+            return (await self.kvm.get()).state is KvmState.WORKS
+        except HostUnfit:
+            return False
+
+    def _host(self, bundle: RuntimeBundle, driver: Driver) -> Host:
+        return Host(self.images, bundle, driver, self._boot_slots)
+
+    async def _choice(self) -> VmmChoice:
+        return VmmChoice(self.settings, confined=await self.unconfinable.get() is None)
+
+    async def _prove_kvm(self) -> KvmVerdict:
+        """Whatever was found earlier, KVM is proved afresh."""
+        return await (await self._choice()).prove(await self.bundle.get())
 
     async def _whole_bundle(self) -> RuntimeBundle:
         bundle = find_bundle(self.settings)

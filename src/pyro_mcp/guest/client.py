@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
@@ -35,8 +34,11 @@ from pyro_mcp.guest.messages import (
 from pyro_mcp.guest.mux import MuxSession, MuxStream, StreamReset
 from pyro_mcp.guest.preamble import AgentHello, handshake
 from pyro_mcp.guest.tool_requests import Tool
-from pyro_mcp.guest.unix_path import connect_to
 from pyro_mcp.guest.violation import ProtocolViolation
+
+OpenChannel = Callable[[], Awaitable[socket.socket]]
+"""Opens the channel to the guest's agent. Raises `ConnectionResetError` where trying again helps, and any other
+`OSError` where nobody will ever answer."""
 
 _READ_LIMIT = 1 << 20  # bytes that wait between the channel and the multiplexer
 _ITEMS_AT_ONCE = 256  # of what has arrived, before other tasks of the daemon get their turn
@@ -173,14 +175,15 @@ class GuestCommand:
 
 
 @asynccontextmanager
-async def connect(channel: socket.socket, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
-    """A session over a connected channel, which is closed at the end.
+async def connect(open_channel: OpenChannel, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
+    """A session over a channel that can be opened once, which is closed at the end.
 
     `timeout_seconds` limits the handshake: how long the guest may take to boot and answer. Raises `GuestFailed`.
     """
-    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=_READ_LIMIT)
+    deadline = asyncio.get_running_loop().time() + timeout_seconds
+    reader, writer = await _opened_once(open_channel, timeout_seconds)
     try:
-        hello = await _greet(reader, writer, timeout_seconds)
+        hello = await _greet(reader, writer, deadline, timeout_seconds)
         async with _session(reader, writer, hello) as client:
             yield client
     finally:
@@ -189,13 +192,13 @@ async def connect(channel: socket.socket, *, timeout_seconds: float) -> AsyncIte
 
 
 @asynccontextmanager
-async def reconnect(path: Path, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
-    """A session over the Unix socket of a machine that may have had other sessions, or may still boot.
+async def reconnect(open_channel: OpenChannel, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
+    """A session over the channel of a machine that may have had other sessions, or may still boot.
 
     The channel is opened anew while the agent does not answer, for `timeout_seconds` in all. Raises `GuestFailed`:
     `guest_gone` where nobody listens.
     """
-    reader, writer, hello = await _reach(path, timeout_seconds)
+    reader, writer, hello = await _reach(open_channel, timeout_seconds)
     try:
         async with _session(reader, writer, hello) as client:
             yield client
@@ -216,12 +219,14 @@ async def _session(
         session.close()  # in case the task had not even begun
 
 
-async def _reach(path: Path, timeout_seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, AgentHello]:
+async def _reach(
+    open_channel: OpenChannel, timeout_seconds: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, AgentHello]:
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
-                reader, writer = await _open(path)
                 with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                    reader, writer = await _open(open_channel)
                     return reader, writer, await _greeted(reader, writer)
                 await asyncio.sleep(_REOPEN_SECONDS)
     except TimeoutError as error:
@@ -238,22 +243,42 @@ async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         raise
 
 
-async def _open(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(open_channel: OpenChannel) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        channel = await connect_to(path)
+        channel = await open_channel()
+    except ConnectionResetError:
+        raise
     except OSError as error:
         raise GuestFailed("guest_gone", "the machine is gone: nobody listens at its channel") from error
     return await asyncio.open_unix_connection(sock=channel, limit=_READ_LIMIT)
 
 
-async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_seconds: float) -> AgentHello:
+async def _opened_once(
+    open_channel: OpenChannel, timeout_seconds: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(timeout_seconds):
+            return await _open(open_channel)
+    except TimeoutError as error:
+        raise _silent(timeout_seconds) from error
+    except ConnectionResetError as error:
+        raise _ended_early() from error
+
+
+async def _greet(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deadline: float, timeout_seconds: float
+) -> AgentHello:
+    try:
+        async with asyncio.timeout_at(deadline):
             return await handshake(reader, writer)
     except TimeoutError as error:
         raise _silent(timeout_seconds) from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise GuestFailed("guest_gone", "the guest ended before its agent answered", "run `pyro doctor`") from error
+        raise _ended_early() from error
+
+
+def _ended_early() -> GuestFailed:
+    return GuestFailed("guest_gone", "the guest ended before its agent answered", "run `pyro doctor`")
 
 
 def _silent(timeout_seconds: float) -> GuestFailed:

@@ -1,13 +1,22 @@
-"""The socket under which the agent of a machine that is kept is found, and what its VMM prints."""
+"""Sockets of machines that are kept: who listens there, how their agents are reached; and what their VMMs print."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from pyro_mcp import tasks
+from pyro_mcp.unix_path import connect_to
+from pyro_mcp.vmm import vsock
+from pyro_mcp.vmm.machine import OpenChannel
+
+AGENT_SOCKET = "agent.sock"
+FIRECRACKER = "firecracker"
 _ADDRESS_BYTES = 107  # of a path in a socket's address, see unix(7)
 _LOG_BYTES = 256 * 1024
 
@@ -27,6 +36,35 @@ def listening(path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
+def to_agent(vmm: str, folder: Path) -> OpenChannel:
+    """How the agent of a machine that runs for some time already is reached; `vmm` is its driver's name."""
+    if vmm == FIRECRACKER:
+        return partial(vsock.open_connection, folder)
+    return partial(connect_to, folder / AGENT_SOCKET)
+
+
+def while_alive(open_channel: OpenChannel, ended: Callable[[], Awaitable[object]]) -> OpenChannel:
+    """The same, but with `ConnectionRefusedError` as soon as the VMM has ended, which not every channel tells."""
+
+    async def opened() -> socket.socket:
+        opening, ending = asyncio.ensure_future(open_channel()), asyncio.ensure_future(ended())
+        try:
+            try:
+                await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
+                has_ended = ending.done()
+            finally:
+                await tasks.end(ending)
+            # Also where the channel is open: its starter, for one, may still have what a dead VMM listened at.
+            if has_ended:
+                raise ConnectionRefusedError("the VMM has ended")
+            return opening.result()
+        except BaseException:
+            await _drop(opening)
+            raise
+
+    return opened
+
+
 class BoundedLog:
     """A file in memory that takes 256 KiB and not a byte more, whoever writes to its descriptor and how."""
 
@@ -42,6 +80,12 @@ class BoundedLog:
     def close(self) -> None:
         """Look at it no longer; whoever has the descriptor goes on writing."""
         os.close(self.fd)
+
+
+async def _drop(opening: "asyncio.Task[socket.socket]") -> None:
+    await tasks.end(opening)
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -9,17 +9,19 @@ go on with, so those words are its complaint about that; the machine is then thr
 import asyncio
 import json
 import os
-import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pyro_mcp.process import Process, spawn
-from pyro_mcp.vmm import confine
+from pyro_mcp.process import Tail
+from pyro_mcp.vmm import cgroup, confine, user_ids, vmm_process
+from pyro_mcp.vmm.firecracker_config import configuration_file
+from pyro_mcp.vmm.kvm_device import DEVICE, access_for
+from pyro_mcp.vmm.own_folder import hand_over, own_folder
 
-DEVICE = Path("/dev/kvm")
 # Real hardware takes a quarter of a second; a host that is itself emulated takes up to six.
 PROOF_SECONDS = 8.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -31,7 +33,12 @@ _KERNEL_ARGUMENTS = (
     "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
 )
 _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints, see guest-agent/src/console.rs
-_CONSOLE_BYTES = 16 * 1024
+# How whoever ends before the VMM has started begins its line.
+_SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"/usr/bin/env: ", b"gate: ")
+# The names of files inside the sandbox.
+_FIRECRACKER = confine.INPUTS / "firecracker"
+_KERNEL = confine.INPUTS / "kernel"
+_INITRAMFS = confine.INPUTS / "initramfs"
 
 
 class KvmState(StrEnum):
@@ -41,6 +48,7 @@ class KvmState(StrEnum):
     ABSENT = "absent"  # there is no KVM device
     FORBIDDEN = "forbidden"  # this user may not open it
     NO_GUEST = "no_guest"  # it opens, but a guest does not run
+    UNTRIED = "untried"  # it opens, but no VMM could be started, which says nothing of guests
 
 
 @dataclass(frozen=True)
@@ -56,19 +64,24 @@ async def prove(
     firecracker: Path,
     kernel: Path,
     initramfs: Path,
+    run_dir: Path,
     *,
+    confined: bool = True,
     device: Path = DEVICE,
     timeout_seconds: float = PROOF_SECONDS,
 ) -> KvmVerdict:
-    """Boot a guest under Firecracker; it is gone when this returns. Takes at most `timeout_seconds` and a moment."""
+    """Boot a guest under Firecracker, shut in like any other, with a folder below `run_dir`.
+
+    All of it is gone when this returns. Takes at most `timeout_seconds` and a moment.
+    """
     began = time.monotonic()
-    state, detail = _try_open(device)
+    state, detail = try_open(device)
     if state is KvmState.WORKS:
-        state, detail = await _boot(firecracker, kernel, initramfs, timeout_seconds)
+        state, detail = await _boot(firecracker, kernel, initramfs, run_dir, timeout_seconds, confined=confined)
     return KvmVerdict(state, detail, round((time.monotonic() - began) * 1000))
 
 
-def remember(home: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
+def remember(folder: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
     """Keep a verdict for as long as this host runs with this bundle.
 
     What the device file alone told is not kept: permissions can change at any time, and looking again costs nothing.
@@ -76,21 +89,21 @@ def remember(home: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
     if verdict.state not in (KvmState.WORKS, KvmState.NO_GUEST):
         return
     record = {"boot_id": _boot_id(), "bundle": bundle_digest, "verdict": asdict(verdict)}
-    temporary = home / f".{_MEMORY_FILE}.{os.getpid()}.tmp"
+    temporary = folder / f".{_MEMORY_FILE}.{os.getpid()}.tmp"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.write_text(json.dumps(record))
-        temporary.replace(home / _MEMORY_FILE)
+        temporary.replace(folder / _MEMORY_FILE)
     except OSError:
-        # A home that cannot be written costs another proof next time, nothing else.
+        # A folder that cannot be written costs another proof next time, nothing else.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def remembered(home: Path, bundle_digest: str) -> KvmVerdict | None:
+def remembered(folder: Path, bundle_digest: str) -> KvmVerdict | None:
     """The verdict kept since this host started and for this bundle, if there is one."""
     try:
-        record = json.loads((home / _MEMORY_FILE).read_text())
+        record = json.loads((folder / _MEMORY_FILE).read_text())
         if (record["boot_id"], record["bundle"]) != (_boot_id(), bundle_digest):
             return None
         verdict = record["verdict"]
@@ -103,7 +116,8 @@ def _boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-def _try_open(device: Path) -> tuple[KvmState, str]:
+def try_open(device: Path = DEVICE) -> tuple[KvmState, str]:
+    """What the device's file alone tells, and in words; `WORKS` says no more than that it opens."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -115,94 +129,61 @@ def _try_open(device: Path) -> tuple[KvmState, str]:
     return KvmState.WORKS, f"{device} opens"
 
 
-async def _boot(firecracker: Path, kernel: Path, initramfs: Path, timeout_seconds: float) -> tuple[KvmState, str]:
-    config = _configuration(kernel, initramfs)
-    reader, writer = os.pipe()
+async def _boot(
+    firecracker: Path, kernel: Path, initramfs: Path, run_dir: Path, timeout_seconds: float, *, confined: bool
+) -> tuple[KvmState, str]:
     try:
-        process = _spawn(firecracker, config, writer)
+        with own_folder(run_dir) as folder, configuration_file(_configuration(kernel, initramfs, confined)) as config:
+            program = _program(firecracker, kernel, initramfs, folder, config, confined=confined)
+            async with vmm_process.running(program) as (_, printed):
+                return await _verdict(printed, timeout_seconds)
     except OSError as error:
-        os.close(reader)
-        return KvmState.NO_GUEST, f"KVM opens, but Firecracker could not be started ({error.strerror})"
-    finally:
-        os.close(config)
-        os.close(writer)
-    console = _Console(reader)
+        return KvmState.UNTRIED, f"KVM opens, but Firecracker could not be started ({error.strerror})"
+
+
+async def _verdict(printed: Tail, timeout_seconds: float) -> tuple[KvmState, str]:
     try:
         async with asyncio.timeout(timeout_seconds):
-            spoke = await console.agent_speaks()
+            if await printed.holds(_AGENT_WORDS):
+                return KvmState.WORKS, "a guest ran"
+        if printed.data.startswith(_SANDBOX_WORDS):
+            return KvmState.UNTRIED, f"KVM opens, but Firecracker could not be started: {_last_words(printed.data)}"
+        how = "Firecracker ended;"
     except TimeoutError:
-        return KvmState.NO_GUEST, f"KVM opens but runs no guest (waited {timeout_seconds:g} s): {console.last_words()}"
-    finally:
-        await asyncio.shield(_end(process, console))
-    if spoke:
-        return KvmState.WORKS, "a guest ran"
-    return KvmState.NO_GUEST, f"KVM opens but runs no guest: Firecracker ended; {console.last_words()}"
+        how = f"waited {timeout_seconds:g} s:"
+    return KvmState.NO_GUEST, f"KVM opens but runs no guest: {how} {_last_words(printed.data)}"
 
 
-def _spawn(firecracker: Path, config: int, output: int) -> Process:
-    return spawn(
-        [str(firecracker), "--no-api", "--level", "Off", "--config-file", f"/proc/self/fd/{config}"],
-        env={},  # nothing of the user's
-        cwd=Path("/"),
-        pass_fds=[config],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        limits=confine.limits(mem_mib=_MEM_MIB, disk_bytes=1 << 20),
-    )
+def _program(
+    firecracker: Path, kernel: Path, initramfs: Path, folder: Path, config: int, *, confined: bool
+) -> vmm_process.Program:
+    words = ["--no-api", "--level", "Off", "--config-file", f"/proc/self/fd/{config}"]
+    limits = confine.limits(mem_mib=_MEM_MIB, file_bytes=1 << 20)
+    group = cgroup.name_for(folder)
+    if not confined:
+        return vmm_process.Program([str(firecracker), *words], (config,), limits, None, group, _MEM_MIB, folder)
+    user = user_ids.for_vmm()
+    access = access_for(user, folder)
+    if user is not None:
+        hand_over(user, folder)
+    inputs = {_FIRECRACKER: firecracker, _KERNEL: kernel, _INITRAMFS: initramfs}
+    sandbox = confine.Sandbox(inputs, folder, access, user)
+    return vmm_process.Program([str(_FIRECRACKER), *words], (config,), limits, sandbox, group, _MEM_MIB, folder)
 
 
-def _configuration(kernel: Path, initramfs: Path) -> int:
-    """Firecracker's configuration as a file without a name; it wants one file with all in it."""
-    content = {
+def _configuration(kernel: Path, initramfs: Path, confined: bool) -> Mapping[str, object]:
+    return {
         "boot-source": {
-            "kernel_image_path": str(kernel),
-            "initrd_path": str(initramfs),
+            "kernel_image_path": str(_KERNEL if confined else kernel),
+            "initrd_path": str(_INITRAMFS if confined else initramfs),
             "boot_args": _KERNEL_ARGUMENTS,
         },
         "drives": [],
         "machine-config": {"vcpu_count": 1, "mem_size_mib": _MEM_MIB},
     }
-    fd = os.memfd_create("firecracker.json")
-    os.write(fd, json.dumps(content).encode())
-    return fd
 
 
-async def _end(process: Process, console: "_Console") -> None:
-    await process.stop(grace_seconds=0)
-    console.close()
-
-
-class _Console:
-    """Reads what Firecracker and its guest print, and keeps the last of it; owns the descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._data = bytearray()
-        self._spoke = asyncio.get_running_loop().create_future()
-        os.set_blocking(fd, False)
-        asyncio.get_running_loop().add_reader(fd, self._read)
-
-    async def agent_speaks(self) -> bool:
-        """Wait until the agent prints something (True) or nobody can print any more (False)."""
-        return bool(await self._spoke)
-
-    def last_words(self) -> str:
-        """What was printed last, as part of a sentence."""
-        lines = [line.strip() for line in self._data.decode(errors="replace").splitlines() if line.strip()]
-        return f"its last words were {lines[-1][:200]!r}" if lines else "it printed nothing"
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
-
-    def _read(self) -> None:
-        with suppress(BlockingIOError):
-            chunk = os.read(self._fd, 65536)
-            self._data += chunk
-            del self._data[:-_CONSOLE_BYTES]
-            spoke = _AGENT_WORDS in self._data
-            if (spoke or not chunk) and not self._spoke.done():
-                self._spoke.set_result(spoke)
-            if not chunk:
-                asyncio.get_running_loop().remove_reader(self._fd)
+def _last_words(printed: bytes) -> str:
+    """What was printed last, as part of a sentence."""
+    lines = [line.strip() for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    return f"its last words were {lines[-1][:200]!r}" if lines else "it printed nothing"

@@ -5,7 +5,7 @@ files: those go through the guest client, so that every driver shares them.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,26 +36,39 @@ class MachineSpec:
     durable: bool = False
 
 
+OpenChannel = Callable[[], Awaitable[socket.socket]]
+"""Opens the channel to a guest's agent, waiting until there is somebody to talk to; no time limit of its own. Raises
+`OSError` where there is nobody and will be nobody."""
+
+
 @dataclass(frozen=True)
 class Machine:
-    """A started machine: its VMM's process and the host's end of the channel to its agent.
+    """A started machine: its VMM's process and how its agent is reached, once.
 
-    The agent may not listen yet: the guest is still booting. `console` returns the end of what the VMM and the guest's
-    console printed so far.
+    `console` returns the end of what the VMM and the guest's console printed so far.
     """
 
     vmm: str
     process: Process
-    channel: socket.socket
+    open_channel: OpenChannel
     console: Callable[[], str]
 
 
 class Driver(Protocol):
-    """A way to run machines."""
+    """A way to run machines, both such as end with the process that started them and such as outlive it."""
 
     @property
     def name(self) -> str:
         """What the VMM is called in results."""
+        ...
+
+    @property
+    def listens_at(self) -> str:
+        """The name of the socket in the folder of a machine that is to be kept which its starter listens at."""
+        ...
+
+    def with_console(self) -> "Driver":
+        """The same, but the guest's kernel prints what it does, which makes the boot slower."""
         ...
 
     def boot(self, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
@@ -65,17 +78,23 @@ class Driver(Protocol):
         """
         ...
 
-
-class KeepingDriver(Driver, Protocol):
-    """A way to run machines that outlive the process that started them."""
-
     def start_kept(
-        self, spec: MachineSpec, listener: socket.socket, log_fd: int, before_start: Callable[[Detached], None]
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        listener: socket.socket,
+        log_fd: int,
+        before_start: Callable[[Detached], None],
     ) -> Detached:
-        """Start a machine that whoever connects to `listener`'s address can talk to, one after the other.
+        """Start a machine that outlives us.
 
-        The listener and `log_fd`, where what the VMM prints goes, stay the caller's and must be open until this
-        returns. `before_start` is as for `process.spawn_detached`. Blocks for some milliseconds: not for the event
-        loop. Killing the process takes all of the machine away. Raises `HostUnfit` when this host cannot run the VMM.
+        `folder` is its own, and empty but for the socket `listens_at`, where `listener` listens; that and `log_fd`,
+        where what the VMM prints goes, stay the caller's and must be open until this returns. `before_start` is as for
+        `process.spawn_detached`. Blocks for some milliseconds: not for the event loop. Killing the process takes all of
+        the machine away. Raises `HostUnfit` when this host cannot run the VMM.
         """
+        ...
+
+    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+        """How the agent of a machine that `start_kept` has started is reached while it boots, and afterwards."""
         ...

@@ -6,24 +6,24 @@ One that is kept listens on a socket that its owner has bound, and dies with the
 """
 
 import asyncio
-import contextlib
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit
-from pyro_mcp.process import Detached, Process, Tail, spawn, spawn_detached
-from pyro_mcp.start_gate import StartGate, behind
-from pyro_mcp.vmm import confine, tsc
-from pyro_mcp.vmm.machine import Machine, MachineSpec
+from pyro_mcp.process import Detached
+from pyro_mcp.unix_path import connect_to
+from pyro_mcp.vmm import cgroup, confine, tsc, user_ids, vmm_process
+from pyro_mcp.vmm.channel import AGENT_SOCKET
+from pyro_mcp.vmm.inputs import seen_inside
+from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
 
 PROGRAM = "qemu-system-x86_64"
-_CONSOLE_BYTES = 64 * 1024
-_GONE_SECONDS = 5.0
 
 _MACHINE = "microvm,x-option-roms=off,rtc=on,acpi=on"
 # The plain 64-bit model with what the guest's libraries and random pool can use; larger models boot more slowly.
@@ -35,7 +35,6 @@ _KERNEL_ARGUMENTS = (
 # What the guest cannot write on the host (its disk is full, say) is an error in the guest. By default QEMU would halt
 # the machine until somebody tells it to go on, which nobody could.
 _REPORT_ERRORS = "werror=report,rerror=report"
-_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}  # nothing of the user's
 # Whatever the guest makes of QEMU, it gains no new process, privilege or setting.
 _SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -43,71 +42,58 @@ _SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 @dataclass(frozen=True)
 class QemuDriver:
     """Boots machines under QEMU. `confined` says whether this host can confine them; `console` keeps what the guest's
-    kernel prints, which makes the boot slower."""
+    kernel prints."""
 
     confined: bool = True
     console: bool = False
     name: str = "qemu"
+    listens_at: str = AGENT_SOCKET
+
+    def with_console(self) -> "QemuDriver":
+        """See `Driver.with_console`."""
+        return replace(self, console=True)
 
     @asynccontextmanager
     async def boot(self, spec: MachineSpec) -> AsyncIterator[Machine]:
         """See `Driver.boot`."""
-        program = _program()
         await asyncio.to_thread(tsc.host_khz)  # measured once, not on the event loop
         ours, theirs = socket.socketpair()
-        output, output_writer = os.pipe()
-        tail = Tail(output, _CONSOLE_BYTES)
-        gate = StartGate()
-        try:
-            process = self._spawn(program, spec, theirs.fileno(), gate, output_writer)
-        except BaseException:
-            gate.close()
-            ours.close()
-            tail.finish()
-            raise
-        finally:
-            theirs.close()
-            os.close(output_writer)
-        try:
-            with gate:
-                await gate.pass_through(lambda: process.exit_code is None)
-            yield Machine(self.name, process, ours, _text_of(tail))
-        finally:
-            ours.close()
-            await asyncio.shield(_end(process, tail))
+        async with AsyncExitStack() as stack:
+            stack.enter_context(ours)
+            with theirs:
+                program = self._program(spec, theirs.fileno(), cgroup.new_name(), listens=False)
+                process, printed = await stack.enter_async_context(vmm_process.running(program))
+            yield Machine(self.name, process, partial(_ready, ours), vmm_process.text_of(printed))
 
     def start_kept(
-        self, spec: MachineSpec, listener: socket.socket, log_fd: int, before_start: Callable[[Detached], None]
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        listener: socket.socket,
+        log_fd: int,
+        before_start: Callable[[Detached], None],
     ) -> Detached:
-        """See `KeepingDriver.start_kept`."""
-        return spawn_detached(
-            self._argv(_program(), spec, listener.fileno(), listens=True),
-            env=_ENVIRONMENT,
-            pass_fds=(spec.disk_fd, listener.fileno()),
-            output=log_fd,
-            limits=_limits(spec),
-            before_start=before_start,
-        )
+        """See `Driver.start_kept`."""
+        program = self._program(spec, listener.fileno(), cgroup.name_for(folder), listens=True)
+        return vmm_process.start_kept(program, log_fd, before_start)
 
-    def _spawn(self, program: str, spec: MachineSpec, channel_fd: int, gate: StartGate, output_fd: int) -> Process:
-        return spawn(
-            self._argv(program, spec, channel_fd, listens=False),
-            env=_ENVIRONMENT,
-            cwd=Path("/"),
-            pass_fds=(spec.disk_fd, channel_fd),
-            stdin=gate.inner.fileno(),
-            stdout=output_fd,
-            stderr=output_fd,
-            limits=_limits(spec),
-            # Not before bubblewrap asks for that itself: its inner half cannot end while it waits for the outer one.
-            dies_with_us=not self.confined,
-        )
+    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+        """See `Driver.channel`."""
+        listener.close()  # it has its own, and while others have it, too, a dead VMM seems to listen
+        return partial(connect_to, folder / AGENT_SOCKET)
 
-    def _argv(self, program: str, spec: MachineSpec, channel_fd: int, *, listens: bool) -> list[str]:
-        inside, inputs = _inside(spec) if self.confined else (spec, {})
+    def _program(self, spec: MachineSpec, channel_fd: int, group: str, *, listens: bool) -> vmm_process.Program:
+        inside, inputs = seen_inside(spec) if self.confined else (spec, {})
         khz = tsc.host_khz()
-        argv = behind(command_line(program, inside, channel_fd, tsc_khz=khz, console=self.console, listens=listens))
-        return confine.confined(argv, inputs) if self.confined else argv
+        argv = command_line(_program(), inside, channel_fd, tsc_khz=khz, console=self.console, listens=listens)
+        sandbox = confine.Sandbox(inputs, user=user_ids.for_vmm()) if self.confined else None
+        limits = confine.limits(mem_mib=spec.mem_mib, file_bytes=os.fstat(spec.disk_fd).st_size)
+        return vmm_process.Program(argv, (spec.disk_fd, channel_fd), limits, sandbox, group, spec.mem_mib)
+
+
+async def _ready(channel: socket.socket) -> socket.socket:
+    """The end of a socket pair; the guest that is at the other end need not have booted."""
+    return channel
 
 
 def _program() -> str:
@@ -115,17 +101,6 @@ def _program() -> str:
     if program is None:
         raise HostUnfit("no_vmm", f"{PROGRAM} is not installed", "apt-get install qemu-system-x86")
     return program
-
-
-def _limits(spec: MachineSpec) -> Mapping[int, int]:
-    return confine.limits(mem_mib=spec.mem_mib, disk_bytes=os.fstat(spec.disk_fd).st_size)
-
-
-def _inside(spec: MachineSpec) -> tuple[MachineSpec, Mapping[Path, Path]]:
-    """The machine as it is seen from inside its sandbox, and what is shown there."""
-    names = [name for name in ("kernel", "initramfs", "modules", "image", "seed") if getattr(spec, name) is not None]
-    inside = {name: confine.INPUTS / name for name in names}
-    return replace(spec, **inside), {inside[name]: getattr(spec, name) for name in names}  # type: ignore[arg-type]
 
 
 def command_line(
@@ -184,21 +159,3 @@ def _disk(fd: int, *, durable: bool) -> list[str]:
 def _drive(name: str, file: str, flags: str) -> list[str]:
     node = f"driver=raw,node-name={name},{flags},file.driver=file,file.filename={file},file.locking=off"
     return ["-blockdev", node, "-device", f"virtio-blk-device,drive={name},{_REPORT_ERRORS}"]
-
-
-def _text_of(tail: Tail) -> Callable[[], str]:
-    return lambda: tail.data.decode(errors="replace")
-
-
-async def _end(process: Process, tail: Tail) -> None:
-    """Kill a VMM and wait until nothing of it is left.
-
-    The process that we started may be the sandbox around the VMM, which the kernel kills next; its output pipe tells
-    when the last process that held it is gone.
-    """
-    process.kill_group()  # of a sandbox that is being set up both halves have to be killed
-    await process.close()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_GONE_SECONDS):
-            await tail.closed.wait()
-    tail.finish()

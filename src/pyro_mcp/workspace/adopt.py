@@ -45,9 +45,9 @@ async def take_over(core: Core, record: WorkspaceRecord) -> None:
         joined = await core.machines.adopt(record, record.process)
     except Exception:
         log.exception("cannot take over %s: its machine is ended", record.workspace_id)
-        await core.machines.end(record, orderly=False)
         joined = False
     if not joined:
+        await core.machines.end(record, orderly=False)  # it is gone, but something of it may be left
         await asyncio.to_thread(_gone, core, record, MACHINE_DIED)
 
 
@@ -55,7 +55,7 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
     """Returns whether it runs."""
     process = record.process if record.boot_id == host_boot_id() else None
     if record.state == RUNNING and process is not None and _runs(process):
-        await asyncio.to_thread(_sweep, core, record)
+        await asyncio.to_thread(_sweep, core, record, runs=True)
         return True
     if process is not None:
         await kept.kill(process)
@@ -67,13 +67,13 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
         await asyncio.to_thread(_gone, core, record, HOST_RESTARTED if restarted else MACHINE_DIED)
     elif record.process is not None:
         await asyncio.to_thread(core.records.ended, record.workspace_id)
-    await asyncio.to_thread(_sweep, core, record)
+    await asyncio.to_thread(_sweep, core, record, runs=False)
     return False
 
 
-def _sweep(core: Core, record: WorkspaceRecord) -> None:
+def _sweep(core: Core, record: WorkspaceRecord, *, runs: bool) -> None:
     try:
-        core.places.sweep(record)
+        core.places.sweep(record, runs=runs)
     except OSError as error:  # no reason not to take over its machine
         log.warning("files of %s that nobody needs stay for now: %s", record.workspace_id, error)
 

@@ -5,16 +5,15 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pyro_mcp.errors import GuestFailed
+from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client
 from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import disk
-from pyro_mcp.vmm.machine import Machine, MachineSpec
-from pyro_mcp.vmm.qemu import QemuDriver
+from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.workspace.host import Host
 
 log = logging.getLogger(__name__)
@@ -49,13 +48,13 @@ async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) 
         yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
 
 
-async def twice(driver: QemuDriver, attempt: Callable[[QemuDriver, float], Awaitable[T]]) -> T:
+async def twice(driver: Driver, attempt: Callable[[Driver, float], Awaitable[T]]) -> T:
     """Boot, and once more with the guest's console kept if the guest does not come up within the seconds given."""
     try:
         return await attempt(driver, _READY_SECONDS)
     except GuestFailed as error:
         log.warning("a guest did not boot, trying once more: %s", error.message)
-        return await attempt(replace(driver, console=True), _LAST_READY_SECONDS)
+        return await attempt(driver.with_console(), _LAST_READY_SECONDS)
 
 
 def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_mib: int) -> MachineSpec:
@@ -89,7 +88,7 @@ class _Attempt:
     mem_mib: int
 
     async def enter(
-        self, stack: AsyncExitStack, driver: QemuDriver, ready_seconds: float
+        self, stack: AsyncExitStack, driver: Driver, ready_seconds: float
     ) -> tuple[Machine, client.GuestClient]:
         """Boot once; whatever it needs is closed by `stack`, or before this raises."""
         async with AsyncExitStack() as attempt:
@@ -97,15 +96,22 @@ class _Attempt:
             attempt.callback(os.close, disk_fd)
             spec = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
             async with self.host.boot_slots:
-                machine = await attempt.enter_async_context(driver.boot(spec))
+                machine = await _entered(attempt, driver, spec)
                 try:
                     guest = await attempt.enter_async_context(
-                        client.connect(machine.channel, timeout_seconds=ready_seconds)
+                        client.connect(machine.open_channel, timeout_seconds=ready_seconds)
                     )
                 except GuestFailed as error:
                     raise explained(error, machine.console()) from error
             stack.push_async_exit(attempt.pop_all().__aexit__)
         return machine, guest
+
+
+async def _entered(stack: AsyncExitStack, driver: Driver, spec: MachineSpec) -> Machine:
+    try:
+        return await stack.enter_async_context(driver.boot(spec))
+    except OSError as error:
+        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
 
 
 async def _fresh_disk(cache_dir: Path) -> int:

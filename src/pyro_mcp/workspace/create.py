@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest, NotFound
-from pyro_mcp.images import store, uses
+from pyro_mcp.images import catalog, store, uses
 from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
 from pyro_mcp.workspace import names
@@ -44,7 +44,8 @@ class NewIds:
 
 
 def check(request: CreateWorkspace) -> None:
-    """Refuse what cannot be made, naming the parameter."""
+    """Refuse what cannot be made, naming the parameter, before anything is found out that takes its time."""
+    catalog.lookup(request.environment)
     check_range("--vcpu-count", request.vcpu_count, VCPU_RANGE)
     check_range("--mem-mib", request.mem_mib, MEM_MIB_RANGE)
     if request.ttl_seconds is not None:
@@ -76,6 +77,8 @@ async def create(core: Core, workspace_id: str, request: CreateWorkspace, report
     """
     await asyncio.to_thread(_check_free, core, request.name)
     host = await core.find_host()
+    if host.notice is not None:
+        await report(Progress("create", "notice", "", host.notice))
     await ensure_installed(core.images, request.environment, report)
     added: list[str] = []  # nothing that somebody else has written down is ever taken back
     try:

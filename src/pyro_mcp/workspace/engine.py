@@ -12,6 +12,7 @@ from pyro_mcp import tasks
 from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
 from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.vmm import cgroup
 from pyro_mcp.workspace import adopt, create, lifecycle, names, prune
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.core import Core
@@ -285,6 +286,7 @@ class Workspaces:
                 if turn % _PRUNE_EVERY == 0:
                     await prune.prune_old(core)
                 await to_the_end(asyncio.to_thread(core.history.checkpoint))
+                await asyncio.to_thread(cgroup.sweep)
             except (PyroError, OSError) as error:
                 log.error("housekeeping of workspaces failed: %s", error)
             turn += 1

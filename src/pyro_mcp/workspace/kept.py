@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -16,8 +17,7 @@ from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.process import Detached
 from pyro_mcp.process_watch import Watched
 from pyro_mcp.vmm import channel
-from pyro_mcp.vmm.machine import MachineSpec
-from pyro_mcp.vmm.qemu import QemuDriver
+from pyro_mcp.vmm.machine import Driver, MachineSpec, OpenChannel
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.places import Places
@@ -84,19 +84,19 @@ async def start(
         seed = places.seed(record.workspace_id)
         plain = boot.machine_spec(host, image, disk, vcpu_count=record.vcpu_count, mem_mib=record.mem_mib)
         spec = replace(plain, workspace=True, durable=True, seed=seed if record.seed is not None else None)
-        socket = places.socket(record.workspace_id)
 
-        async def attempt(driver: QemuDriver, ready_seconds: float) -> KeptMachine:
+        async def attempt(driver: Driver, ready_seconds: float) -> KeptMachine:
             async with host.boot_slots:
-                return await _boot(driver, spec, socket, ready_seconds, before_start)
+                folder = await asyncio.to_thread(places.fresh_vmm_folder, record.workspace_id)
+                return await _boot(_Start(driver, spec, folder, before_start), ready_seconds)
 
         return await boot.twice(host.driver, attempt)
     finally:
         os.close(disk)
 
 
-async def find_again(process: Detached, socket: Path) -> KeptMachine | None:
-    """The machine of that VMM, or None if it does not run any more.
+async def find_again(process: Detached, open_channel: OpenChannel) -> KeptMachine | None:
+    """The machine of that VMM, whose agent `open_channel` reaches, or None if it does not run any more.
 
     Raises `GuestFailed` where its guest is silent; it is ended then, but not if this is cancelled.
     """
@@ -104,7 +104,7 @@ async def find_again(process: Detached, socket: Path) -> KeptMachine | None:
     if vmm is None:
         return None
     try:
-        return await _reach(process, vmm, socket, _ADOPTED_SECONDS, lambda: "")
+        return await _reach(process, vmm, open_channel, _ADOPTED_SECONDS, lambda: "")
     except asyncio.CancelledError:
         vmm.close()
         raise
@@ -120,28 +120,31 @@ async def kill(process: Detached) -> None:
         await _kill_and_close(vmm)
 
 
-async def _boot(
-    driver: QemuDriver,
-    spec: MachineSpec,
-    socket: Path,
-    ready_seconds: float,
-    before_start: Callable[[Detached], None],
-) -> KeptMachine:
+@dataclass(frozen=True)
+class _Start:
+    """A machine to be started: by which driver, and in which folder of its VMM's own."""
+
+    driver: Driver
+    spec: MachineSpec
+    folder: Path
+    before_start: Callable[[Detached], None]
+
+    def run(self, listener: socket.socket, log_fd: int) -> Detached:
+        """Start the VMM; blocks."""
+        return self.driver.start_kept(self.spec, self.folder, listener, log_fd, self.before_start)
+
+
+async def _boot(start: _Start, ready_seconds: float) -> KeptMachine:
     printed = channel.BoundedLog()
     try:
-        process = await _spawn(driver, spec, socket, printed.fd, before_start)
-        vmm = Watched.find(process)
-        if vmm is None:
-            raise _gone_at_once()
-        try:
-            machine = await _reach(process, vmm, socket, ready_seconds, printed.text)
-        except BaseException:
-            await to_the_end(_kill_and_close(vmm))
-            raise
+        machine = await _started(start, printed, ready_seconds)
     except GuestFailed as error:
         said = boot.explained(error, printed.text())
         printed.close()
         raise said from error
+    except OSError as error:
+        printed.close()
+        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
     except BaseException:
         printed.close()
         raise
@@ -149,18 +152,25 @@ async def _boot(
     return machine
 
 
-async def _spawn(
-    driver: QemuDriver, spec: MachineSpec, socket: Path, log_fd: int, before_start: Callable[[Detached], None]
-) -> Detached:
+async def _started(start: _Start, printed: channel.BoundedLog, ready_seconds: float) -> KeptMachine:
+    with channel.listening(start.folder / start.driver.listens_at) as listener:
+        process = await _spawn(start, listener, printed.fd)
+        vmm = Watched.find(process)
+        if vmm is None:
+            raise _gone_at_once()
+        try:
+            return await _reach(process, vmm, start.driver.channel(start.folder, listener), ready_seconds, printed.text)
+        except BaseException:
+            await to_the_end(_kill_and_close(vmm))
+            raise
+
+
+async def _spawn(start: _Start, listener: socket.socket, log_fd: int) -> Detached:
     unwanted: list[Detached] = []
     try:
-        with channel.listening(socket) as listener:
-            starting = asyncio.to_thread(driver.start_kept, spec, listener, log_fd, before_start)
-            return await to_the_end(starting, unwanted.append)
+        return await to_the_end(asyncio.to_thread(start.run, listener, log_fd), unwanted.append)
     except ProcessLookupError:
         raise _gone_at_once() from None
-    except OSError as error:
-        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
     finally:
         for process in unwanted:  # started, but cancelled meanwhile
             await to_the_end(kill(process))
@@ -171,11 +181,12 @@ def _gone_at_once() -> GuestFailed:
 
 
 async def _reach(
-    process: Detached, vmm: Watched, socket: Path, ready_seconds: float, console: Callable[[], str]
+    process: Detached, vmm: Watched, open_channel: OpenChannel, ready_seconds: float, console: Callable[[], str]
 ) -> KeptMachine:
     """A session with a machine's guest. Raises `GuestFailed`."""
     async with AsyncExitStack() as stack:
-        guest = await stack.enter_async_context(client.reconnect(socket, timeout_seconds=ready_seconds))
+        opening = channel.while_alive(open_channel, vmm.wait)
+        guest = await stack.enter_async_context(client.reconnect(opening, timeout_seconds=ready_seconds))
         return KeptMachine(process, vmm, guest, stack.pop_all(), console)
 
 

@@ -18,6 +18,8 @@ from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.process import Detached
+from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm.channel import to_agent
 from pyro_mcp.workspace import kept
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.deadlines import Deadlines
@@ -99,7 +101,7 @@ class Machines:
     async def adopt(self, record: WorkspaceRecord, process: Detached) -> bool:
         """Find a machine again that another daemon started; False if it is gone, or was ended because it is silent."""
         try:
-            machine = await kept.find_again(process, self._places.socket(record.workspace_id))
+            machine = await kept.find_again(process, to_agent(record.vmm, self._places.vmm_folder(record.workspace_id)))
             if machine is None:
                 return False
             live = self._joined(record.workspace_id, machine)
@@ -117,6 +119,7 @@ class Machines:
             await to_the_end(self._end(live, orderly=orderly))
         elif record.process is not None:
             await to_the_end(kept.kill(record.process))
+        await asyncio.to_thread(self._clear_up, record.workspace_id)
 
     async def leave_commands(self) -> None:
         """Let go of the commands in all machines; they go on."""
@@ -156,10 +159,16 @@ class Machines:
         self._watch(self._joined(record.workspace_id, machine), expires_at)
 
     def _not_started(self, record: WorkspaceRecord) -> None:
+        self._clear_up(record.workspace_id)
         if record.state == RUNNING:  # its machine has died, and nobody has said so yet
             self._records.stopped(record.workspace_id, MACHINE_DIED)
         else:
             self._records.ended(record.workspace_id)
+
+    def _clear_up(self, workspace_id: str) -> None:
+        """Remove what a VMM that has been ended left."""
+        self._places.remove_vmm_folder(workspace_id)
+        cgroup.remove(cgroup.name_for(self._places.vmm_folder(workspace_id)))
 
     def _joined(self, workspace_id: str, machine: KeptMachine) -> _Live:
         runner = CommandRunner(workspace_id, machine.guest, self._history)
@@ -196,6 +205,8 @@ class Machines:
         log.warning("the machine of %s ended by itself; its last words: %s", workspace_id, said or "none")
         del self._live[workspace_id]
         self._deadlines.set(workspace_id, None)
+        # At once: as soon as anybody else gets their turn, the folder may be another VMM's.
+        self._places.remove_vmm_folder(workspace_id)
         await to_the_end(self._bury(live))
 
     async def _bury(self, live: _Live) -> None:

@@ -2,7 +2,7 @@
 
     ID/seed.sqfs     what went into it at its creation; never changes
        disk-*.ext4   its disk, or the one that its last reset replaced: its record tells which is which
-       agent.sock    where its VMM listens while it runs
+       vmm/          what belongs to its VMM while that runs: the sockets of its agent, for one
 
 A new disk gets a name that no disk has ever had, and the record says which one counts. So no file is ever renamed or
 written over, whoever removes a disk means that very one, and a kill at any moment leaves at worst a file that no record
@@ -24,7 +24,7 @@ from pyro_mcp.workspace.record import WorkspaceRecord
 
 FIRST_DISK = "disk-1.ext4"
 _SEED = "seed.sqfs"
-_SOCKET = "agent.sock"
+_VMM = "vmm"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,21 @@ class Places:
         """The image of its seed."""
         return self.folder(workspace_id) / _SEED
 
-    def socket(self, workspace_id: str) -> Path:
-        """Where its agent is reached."""
-        return self.folder(workspace_id) / _SOCKET
+    def vmm_folder(self, workspace_id: str) -> Path:
+        """Where its VMM works."""
+        return self.folder(workspace_id) / _VMM
+
+    def fresh_vmm_folder(self, workspace_id: str) -> Path:
+        """The same, empty, for a VMM that is about to start. Raises `HostUnfit`."""
+        folder = self.vmm_folder(workspace_id)
+        with _explained(folder):
+            self.remove_vmm_folder(workspace_id)
+            folder.mkdir(mode=0o700)
+        return folder
+
+    def remove_vmm_folder(self, workspace_id: str) -> None:
+        """Remove what a VMM that has ended left; what cannot be removed now goes before the next one starts."""
+        shutil.rmtree(self.vmm_folder(workspace_id), ignore_errors=True)
 
     def disk(self, record: WorkspaceRecord) -> Path:
         """Its disk."""
@@ -93,9 +105,11 @@ class Places:
         folder = self.folder(record.workspace_id)
         return sum(disk_usage(folder / name) for name in files)
 
-    def sweep(self, record: WorkspaceRecord) -> None:
+    def sweep(self, record: WorkspaceRecord, *, runs: bool) -> None:
         """Remove the files in its folder that nobody names, left by something that was killed."""
-        named = {_SEED, _SOCKET, record.disk, *([record.kept.disk] if record.kept else [])}
+        if not runs:
+            self.remove_vmm_folder(record.workspace_id)
+        named = {_SEED, _VMM, record.disk, *([record.kept.disk] if record.kept else [])}
         folder = self.folder(record.workspace_id)
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in named:

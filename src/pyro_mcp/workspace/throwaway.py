@@ -10,8 +10,16 @@ from pyro_mcp.events import OutputChunk
 from pyro_mcp.guest.client import GuestCommand
 from pyro_mcp.guest.frames import Output, Tag
 from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
-from pyro_mcp.images import store
-from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, RunFinished, RunRequest, RunStarted
+from pyro_mcp.images import catalog, store
+from pyro_mcp.models import (
+    MEM_MIB_RANGE,
+    TIMEOUT_SECONDS_RANGE,
+    VCPU_RANGE,
+    Progress,
+    RunFinished,
+    RunRequest,
+    RunStarted,
+)
 from pyro_mcp.workspace.backlog import Backlog, Emit, emitting
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.command_words import check_command, check_range
@@ -30,6 +38,8 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
     check(request)
     began = time.monotonic()
     try:
+        if host.notice is not None:
+            await emit(Progress("run", "notice", "", host.notice))
         await ensure_installed(host.images, request.environment, emit)
         async with emitting(emit) as backlog:
             finished = await _within_ttl(request, _boot_and_run(host, request, control, backlog, began))
@@ -55,7 +65,8 @@ async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFin
 
 
 def check(request: RunRequest) -> None:
-    """Refuse what cannot be run, naming the parameter."""
+    """Refuse what cannot be run, naming the parameter, before anything is found out that takes its time."""
+    catalog.lookup(request.environment)
     check_command(request.command, request.timeout_seconds, example="pyro run ENV -- ls -la")
     if request.network:
         raise InvalidRequest(

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest.mock import AsyncMock
 from urllib.parse import unquote
@@ -26,6 +27,8 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.models import RunAccepted, RunRequest
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.host import default_boot_slots, verified_host
+from pyro_mcp.workspace.vmm_choice import VmmChoice
 from tests.support.waiting import until
 
 RUN = models.encode(RunRequest("debian:12", ("true",), stdin=True))
@@ -93,8 +96,9 @@ async def ask(
 async def daemon(settings: Settings) -> Daemon:
     stopped = asyncio.Event()
     images = Store(settings.cache_dir)
+    find_host = AsyncMock(return_value=None)
     workspaces = Workspaces(settings.home, images, AsyncMock())
-    return Daemon(settings, Activity(stopped.set), True, stopped.set, images, workspaces=workspaces)
+    return Daemon(settings, Activity(stopped.set), stopped.set, images, find_host, workspaces=workspaces)
 
 
 @pytest.fixture
@@ -109,7 +113,6 @@ def _script(monkeypatch: pytest.MonkeyPatch, run: Callable[[RunControl, Emit], A
         await run(control, emit)
 
     monkeypatch.setattr(app_module, "run_in_vm", scripted)
-    monkeypatch.setattr(app_module._Handlers, "_host", AsyncMock(return_value=None))
 
 
 class Command:
@@ -221,21 +224,23 @@ async def test_an_oversized_body_is_refused_while_it_comes(app: ASGIApp) -> None
     ],
 )
 async def test_a_run_that_cannot_be_is_refused_with_a_code(
-    app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], code: str
+    daemon: Daemon, changes: dict[str, object], code: str
 ) -> None:
-    class Images:
-        images = daemon.images
-
-    monkeypatch.setattr(app_module._Handlers, "_host", AsyncMock(return_value=Images))
+    """At once: finding out how machines run here may take a proof of seconds."""
+    find_host = AsyncMock()
+    app = create_app(replace(daemon, find_host=find_host))
     error = (await ask(app, "POST", "/v1/runs", {**RUN, **changes})).raised()
     assert getattr(error, "code", None) == code
     assert daemon.runs == {}
+    find_host.assert_not_awaited()
 
 
 async def test_without_a_runtime_bundle_a_run_says_so(daemon: Daemon, settings: Settings) -> None:
     settings.home.mkdir(parents=True)
     elsewhere = Settings(settings.home, settings.cache_dir, settings.home, "auto")
-    app = create_app(replace(daemon, settings=elsewhere))
+    choice = VmmChoice(elsewhere, confined=True)
+    find_host = partial(verified_host, elsewhere, daemon.images, default_boot_slots(), choice)
+    app = create_app(replace(daemon, find_host=find_host))
     error = (await ask(app, "POST", "/v1/runs", RUN)).raised()
     assert getattr(error, "code", None) == "no_runtime_bundle"
 

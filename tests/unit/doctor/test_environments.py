@@ -9,6 +9,7 @@ from pyro_mcp.doctor.report import Status
 from pyro_mcp.doctor.shared import Shared
 from pyro_mcp.errors import NotFound
 from pyro_mcp.models import EnvironmentInfo
+from pyro_mcp.vmm.kvm import PROOF_SECONDS
 
 DEFAULT = EnvironmentInfo("debian:12", "", True, ())
 BASE = EnvironmentInfo("debian:12-base", "", True, ())
@@ -69,3 +70,9 @@ def test_an_environment_that_does_not_exist_is_refused_at_once(settings: Setting
 
 def test_no_check_may_take_longer_than_the_whole_may(settings: Settings) -> None:
     assert all(check.timeout_seconds < 15 for check in all_checks(settings, "debian:12"))
+
+
+def test_a_run_has_time_left_when_the_proof_of_kvm_took_all_of_its_own(settings: Settings) -> None:
+    """A slow machine takes some three seconds for a guest under emulation."""
+    (check,) = [check for check in all_checks(settings, "debian:12") if check.name == environments.NAME_OF_RUN]
+    assert check.timeout_seconds - PROOF_SECONDS >= 6

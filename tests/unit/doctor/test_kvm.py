@@ -41,6 +41,13 @@ def test_a_kvm_that_runs_no_guest_is_told_apart() -> None:
     assert kvm.row_for(verdict(KvmState.NO_GUEST), AMD, DEVICE).found == "what was seen"
 
 
+@pytest.mark.parametrize("flags", [INTEL, AMD, BARE])
+def test_a_vmm_that_could_not_be_started_is_no_matter_of_kvms(flags: frozenset[str]) -> None:
+    row = kvm.row_for(verdict(KvmState.UNTRIED), flags, DEVICE)
+    assert (row.status, row.found) == (Status.WARN, "what was seen")
+    assert "isolation" in (row.mend or "")
+
+
 def test_flags_are_those_of_the_first_processor(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nvmx flags\t: ept\nflags\t\t: fpu svm\n\nprocessor\t: 1\nflags\t\t: fpu vmx\n")

@@ -1,8 +1,10 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -21,12 +23,34 @@ from tests.unit.doctor.small_bundle import make_bundle
 async def test_without_qemu_it_is_to_be_installed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, euid: int, mend: str
 ) -> None:
+    settings = replace(settings, runtime_bundle_dir=tmp_path / "none")  # so KVM cannot be tried either
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: euid)
     row = await qemu.examine(Shared(settings))
     assert row.status is Status.FAIL
     assert "qemu-system-x86_64" in row.found
     assert row.mend == mend
+
+
+@pytest.mark.parametrize(
+    ("vmm", "kvm_works", "status"),
+    [
+        ("auto", True, Status.PASS),
+        ("firecracker", True, Status.PASS),
+        ("qemu", True, Status.FAIL),
+        ("auto", False, Status.FAIL),
+        ("firecracker", False, Status.FAIL),
+    ],
+)
+async def test_qemu_may_be_missing_where_it_is_not_needed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, vmm: str, kvm_works: bool, status: Status
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shared = Shared(replace(settings, vmm=vmm))
+    monkeypatch.setattr(shared, "kvm_works", AsyncMock(return_value=kvm_works))
+    row = await qemu.examine(shared)
+    assert row.status is status
+    assert "qemu-system-x86_64 is not installed" in row.found
 
 
 async def test_the_proof_makes_no_file_that_could_stay_behind(
@@ -41,8 +65,9 @@ async def test_the_proof_makes_no_file_that_could_stay_behind(
     booted: list[Path] = []
 
     @asynccontextmanager
-    async def boot(_host: Host, image: Path, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[SimpleNamespace]:
+    async def boot(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[SimpleNamespace]:
         assert list(temporary.iterdir()) == []
+        assert host.driver.name == "qemu"
         booted.append(image)
         client = SimpleNamespace(ping=_answer, hello=SimpleNamespace(agent_version="1.2.3"))
         yield SimpleNamespace(client=client, boot_ms=7)

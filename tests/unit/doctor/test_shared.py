@@ -1,14 +1,19 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyro_mcp.config import Settings
-from pyro_mcp.doctor import bundle, kvm, qemu
+from pyro_mcp.doctor import bundle, environments, kvm, qemu
 from pyro_mcp.doctor.report import Status
 from pyro_mcp.doctor.shared import Once, Shared
 from pyro_mcp.errors import HostUnfit
+from pyro_mcp.images import store
+from pyro_mcp.vmm import kvm as vmm_kvm
+from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
+from pyro_mcp.vmm.qemu import QemuDriver
 from tests.unit.doctor.small_bundle import make_bundle
 
 
@@ -79,7 +84,94 @@ async def test_without_a_bundle_no_guest_is_tried(settings: Settings, tmp_path: 
     assert all("PYRO_RUNTIME_BUNDLE_DIR" in (row.mend or "") for row in rows)
 
 
-async def test_a_vmm_that_this_version_cannot_drive_is_refused(with_bundle: Settings) -> None:
-    row = await qemu.examine(Shared(replace(with_bundle, vmm="firecracker")))
+WITHOUT_KVM = [state for state in KvmState if state is not KvmState.WORKS]
+
+
+class Proofs:
+    """Proofs of KVM with this outcome, counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, state: KvmState) -> None:
+        self.count = 0
+        self._verdict = KvmVerdict(state, "what was seen", 321)
+        monkeypatch.setattr(vmm_kvm, "prove", self._prove)
+
+    async def _prove(self, *_files: Path, confined: bool) -> KvmVerdict:
+        assert confined
+        self.count += 1
+        return self._verdict
+
+
+async def test_kvm_is_proved_once_for_all_who_want_to_know_whatever_was_found_earlier(
+    with_bundle: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = Proofs(monkeypatch, KvmState.WORKS)
+    for examination in (1, 2):
+        shared = Shared(with_bundle)
+        row, host = await asyncio.gather(kvm.examine(shared), shared.host())
+        assert (row.status, host.driver.name) == (Status.PASS, "firecracker")
+        assert "321 ms" in row.found
+        assert await shared.kvm_works()
+        assert proofs.count == examination
+    remembered = vmm_kvm.remembered(with_bundle.cache_dir, host.bundle.digest)
+    assert remembered == KvmVerdict(KvmState.WORKS, "what was seen", 321)
+
+
+@pytest.mark.parametrize("state", WITHOUT_KVM)
+async def test_without_kvm_hosts_have_qemu(
+    with_bundle: Settings, monkeypatch: pytest.MonkeyPatch, state: KvmState
+) -> None:
+    Proofs(monkeypatch, state)
+    shared = Shared(with_bundle)
+    assert (await shared.host()).driver == QemuDriver(confined=True)
+    assert not await shared.kvm_works()
+
+
+@pytest.mark.parametrize("state", WITHOUT_KVM)
+@pytest.mark.parametrize(
+    ("vmm", "status"), [("auto", Status.WARN), ("qemu", Status.WARN), ("firecracker", Status.FAIL)]
+)
+async def test_without_kvm_is_a_failure_where_it_is_asked_for(
+    with_bundle: Settings, monkeypatch: pytest.MonkeyPatch, state: KvmState, vmm: str, status: Status
+) -> None:
+    Proofs(monkeypatch, state)
+    row = await kvm.examine(Shared(replace(with_bundle, vmm=vmm)))
+    assert row.status is status
+    assert row.found.startswith("what was seen")
+    assert ("PYRO_VMM=firecracker" in row.found) == (vmm == "firecracker")
+    assert row.mend
+
+
+@pytest.mark.parametrize("vmm", ["auto", "qemu", "firecracker"])
+async def test_with_kvm_it_is_a_pass_whoever_asks(
+    with_bundle: Settings, monkeypatch: pytest.MonkeyPatch, vmm: str
+) -> None:
+    Proofs(monkeypatch, KvmState.WORKS)
+    assert (await kvm.examine(Shared(replace(with_bundle, vmm=vmm)))).status is Status.PASS
+
+
+async def test_without_a_bundle_kvm_is_not_known_to_work(settings: Settings, tmp_path: Path) -> None:
+    assert not await Shared(replace(settings, runtime_bundle_dir=tmp_path / "nothing")).kvm_works()
+
+
+async def test_a_vmm_that_cannot_run_here_is_refused(with_bundle: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Proofs(monkeypatch, KvmState.NO_GUEST)
+    shared = Shared(replace(with_bundle, vmm="firecracker"))
+    with pytest.raises(HostUnfit) as caught:
+        await shared.host()
+    assert caught.value.code == "no_kvm"
+    assert "PYRO_VMM" in caught.value.message
+    monkeypatch.setattr(store, "inspect", lambda *_: SimpleNamespace(installed=True))
+    row = await environments.examine_run(shared, "debian:12")
     assert row.status is Status.FAIL
-    assert "PYRO_VMM" in (row.mend or "")
+    assert "PYRO_VMM" in row.found
+
+
+@pytest.mark.parametrize("vmm", ["auto", "firecracker", "qemu"])
+async def test_qemu_is_proved_whichever_vmm_is_used(
+    with_bundle: Settings, monkeypatch: pytest.MonkeyPatch, vmm: str
+) -> None:
+    """It is what is left when KVM is lost; and KVM's own proof is not waited for."""
+    proofs = Proofs(monkeypatch, KvmState.WORKS)
+    host = await Shared(replace(with_bundle, vmm=vmm)).host_without_kvm()
+    assert host.driver == QemuDriver(confined=True)
+    assert proofs.count == 0

@@ -6,7 +6,8 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from pyro_mcp.guest.frames import Output, Tag
 from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
 from pyro_mcp.guest.mux import StreamReset
 from pyro_mcp.guest.preamble import GENERATION
-from pyro_mcp.guest.unix_path import connect_to
 from pyro_mcp.guest.violation import ProtocolViolation
+from pyro_mcp.unix_path import connect_to
 from tests.support import fake_agent
 from tests.support.fake_agent import (
     BOOT_ID,
@@ -33,6 +34,7 @@ from tests.support.fake_agent import (
     channel,
     frame,
     message,
+    opened,
     serving,
     wire_over,
 )
@@ -52,7 +54,7 @@ async def session(handler: Handler) -> AsyncIterator[tuple[GuestClient, FakeAgen
         async with (
             asyncio.timeout(60),
             serving(theirs, handler) as agent,
-            connect(ours, timeout_seconds=30) as client,
+            connect(opened(ours), timeout_seconds=30) as client,
         ):
             yield client, agent
 
@@ -508,7 +510,7 @@ async def test_the_end_of_the_session_is_an_event(tmp_path: Path) -> None:
 async def test_an_agent_that_says_nothing_is_given_up_in_time() -> None:
     with channel() as (ours, _):
         with pytest.raises(GuestFailed) as caught:
-            async with connect(ours, timeout_seconds=0.05):
+            async with connect(opened(ours), timeout_seconds=0.05):
                 raise AssertionError("there is nobody")
         assert caught.value.code == "guest_silent"
         await asyncio.sleep(0)
@@ -520,7 +522,7 @@ async def test_an_agent_that_says_only_rubbish_is_given_up() -> None:
         async with wire_over(theirs) as wire:
             wire.writer.write(b"login: " * 1000)
             with pytest.raises(GuestFailed) as caught:
-                async with connect(ours, timeout_seconds=0.05):
+                async with connect(opened(ours), timeout_seconds=0.05):
                     raise AssertionError("there is nobody")
     assert caught.value.code == "guest_silent"
 
@@ -529,7 +531,7 @@ async def test_a_guest_that_ends_before_its_agent_answers() -> None:
     with channel() as (ours, theirs):
         theirs.close()
         with pytest.raises(GuestFailed) as caught:
-            async with connect(ours, timeout_seconds=30):
+            async with connect(opened(ours), timeout_seconds=30):
                 raise AssertionError("there is nobody")
     assert caught.value.code == "guest_gone"
 
@@ -544,7 +546,7 @@ async def test_an_agent_of_another_generation_is_refused() -> None:
 
             answering = asyncio.create_task(answer())
             with pytest.raises(GuestFailed) as caught:
-                async with connect(ours, timeout_seconds=30):
+                async with connect(opened(ours), timeout_seconds=30):
                     raise AssertionError("it must not be spoken to")
             await answering
     assert caught.value.code == "guest_generation"
@@ -556,9 +558,9 @@ async def test_a_socket_with_a_long_path_is_reached(tmp_path: Path) -> None:
     short = tmp_path / "s"
     short.symlink_to(folder)
     async with listening(short / "agent.sock", FakeGuest(tmp_path)):
-        async with reconnect(folder / "agent.sock", timeout_seconds=30) as client:
+        async with reconnect(partial(connect_to, folder / "agent.sock"), timeout_seconds=30) as client:
             await client.ping()
-        async with reconnect(folder / "agent.sock", timeout_seconds=30) as client:
+        async with reconnect(partial(connect_to, folder / "agent.sock"), timeout_seconds=30) as client:
             await client.ping()
         assert client.closed.is_set()
 
@@ -584,7 +586,7 @@ async def test_an_agent_that_misses_a_hello_is_tried_again(tmp_path: Path, monke
         writer.transport.abort()
 
     server = await asyncio.start_unix_server(session, tmp_path / "sock")
-    async with server, reconnect(tmp_path / "sock", timeout_seconds=30) as client:
+    async with server, reconnect(partial(connect_to, tmp_path / "sock"), timeout_seconds=30) as client:
         await client.ping()
     await done.wait()
     assert connections == 3
@@ -601,7 +603,7 @@ async def test_an_agent_that_never_answers_is_given_up(tmp_path: Path) -> None:
 
     async with await asyncio.start_unix_server(session, tmp_path / "sock"):
         with pytest.raises(GuestFailed) as caught:
-            async with reconnect(tmp_path / "sock", timeout_seconds=0.1):
+            async with reconnect(partial(connect_to, tmp_path / "sock"), timeout_seconds=0.1):
                 raise AssertionError("there is nobody")
         await left.wait()
     assert caught.value.code == "guest_silent"
@@ -614,22 +616,90 @@ async def test_a_machine_that_is_gone_is_not_waited_for(tmp_path: Path, there: b
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
     with pytest.raises(GuestFailed) as caught:
-        async with reconnect(path, timeout_seconds=30):
+        async with reconnect(partial(connect_to, path), timeout_seconds=30):
             raise AssertionError("there is nobody")
     assert caught.value.code == "guest_gone"
 
 
-async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "agent.sock"
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
-        listener.bind(str(path))
-        listener.listen(0)
-        first.connect(str(path))
-        connecting = asyncio.create_task(connect_to(path))
-        await asyncio.sleep(0)
-        assert not connecting.done()
-        listener.accept()[0].close()
-        (await connecting).close()
+class Openings:
+    """A channel whose first openings fail, one for each error given."""
+
+    def __init__(self, path: Path, *errors: OSError) -> None:
+        self.tried = 0
+        self._path = path
+        self._errors = list(errors)
+
+    async def __call__(self) -> socket.socket:
+        self.tried += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return await connect_to(self._path)
+
+
+async def test_a_channel_that_is_hung_up_on_is_opened_again(tmp_path: Path) -> None:
+    """As one is by a VMM whose guest has no agent at that moment."""
+    openings = Openings(tmp_path / "sock", ConnectionResetError("no agent"), ConnectionResetError("no agent"))
+    async with listening(tmp_path / "sock", FakeGuest(tmp_path)), reconnect(openings, timeout_seconds=30) as client:
+        await client.ping()
+    assert openings.tried == 3
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("none"), FileNotFoundError("none"), OSError("none")])
+@pytest.mark.parametrize("way", [connect, reconnect])
+async def test_a_channel_that_nobody_will_ever_answer_is_not_tried_again(
+    tmp_path: Path, way: Callable[..., AbstractAsyncContextManager[GuestClient]], error: OSError
+) -> None:
+    openings = Openings(tmp_path / "sock", error)
+    with pytest.raises(GuestFailed) as caught:
+        async with way(openings, timeout_seconds=30):
+            raise AssertionError("there is nobody")
+    assert caught.value.code == "guest_gone"
+    assert openings.tried == 1
+
+
+async def test_a_channel_that_can_be_opened_once_is_not_tried_again(tmp_path: Path) -> None:
+    openings = Openings(tmp_path / "sock", ConnectionResetError("no agent"))
+    with pytest.raises(GuestFailed) as caught:
+        async with connect(openings, timeout_seconds=30):
+            raise AssertionError("there is nobody")
+    assert caught.value.code == "guest_gone"
+    assert openings.tried == 1
+
+
+@pytest.mark.parametrize("way", [connect, reconnect])
+async def test_a_channel_that_never_opens_is_given_up_in_time(
+    way: Callable[..., AbstractAsyncContextManager[GuestClient]],
+) -> None:
+    given_up = asyncio.Event()
+
+    async def wait() -> socket.socket:
+        try:
+            return await asyncio.Future[socket.socket]()
+        finally:
+            given_up.set()
+
+    with pytest.raises(GuestFailed) as caught:
+        async with way(wait, timeout_seconds=0.05):
+            raise AssertionError("there is nobody")
+    assert caught.value.code == "guest_silent"
+    assert given_up.is_set()
+
+
+async def test_the_time_that_a_channel_takes_to_open_is_part_of_the_guests() -> None:
+    """A boot may take so long, however much of it went by before the channel was open."""
+    loop = asyncio.get_running_loop()
+    with channel() as (ours, _):
+
+        async def slowly() -> socket.socket:
+            await asyncio.sleep(0.4)
+            return ours
+
+        began = loop.time()
+        with pytest.raises(GuestFailed) as caught:
+            async with connect(slowly, timeout_seconds=0.5):
+                raise AssertionError("there is nobody")
+        assert caught.value.code == "guest_silent"
+        assert loop.time() - began < 0.85
 
 
 async def test_leaving_the_session_closes_the_channel_and_leaves_no_task() -> None:

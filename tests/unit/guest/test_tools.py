@@ -15,7 +15,7 @@ from pyro_mcp.guest.client import GuestClient, connect
 from pyro_mcp.guest.mux import StreamReset
 from pyro_mcp.guest.patience import Patience
 from pyro_mcp.guest.violation import ProtocolViolation
-from tests.support.fake_agent import STDERR, STDOUT, AgentStream, FakeAgent, channel, frame, message, serving
+from tests.support.fake_agent import STDERR, STDOUT, AgentStream, FakeAgent, channel, frame, message, opened, serving
 from tests.support.fake_tools import ToolFailed
 from tests.support.live_guest import live_guest
 
@@ -28,7 +28,11 @@ EXITED = {"type": "exited", "exit_code": 0, "signal": None, "timed_out": False}
 @asynccontextmanager
 async def agent(handler: Handler) -> AsyncIterator[tuple[GuestClient, FakeAgent]]:
     with channel() as (ours, theirs):
-        async with asyncio.timeout(60), serving(theirs, handler) as fake, connect(ours, timeout_seconds=30) as client:
+        async with (
+            asyncio.timeout(60),
+            serving(theirs, handler) as fake,
+            connect(opened(ours), timeout_seconds=30) as client,
+        ):
             yield client, fake
 
 

@@ -1,16 +1,18 @@
 """The proof of KVM as far as it can be tested on any machine; tests/vm has a host on which KVM really runs guests."""
 
+import ast
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.process import wait_for_end
-from pyro_mcp.vmm import kvm
+from pyro_mcp.vmm import confine, kvm, user_ids, vmm_process
 from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
+from pyro_mcp.vmm.kvm_device import KvmAccess
 
 NOBODY = 65534
 WORKS = KvmVerdict(KvmState.WORKS, "a guest ran", 300)
@@ -35,7 +37,7 @@ def forbidden_device(device: Path) -> Iterator[Path]:
 
 
 def program(tmp_path: Path, script: str) -> Path:
-    """A program in Firecracker's place that does what the script says; it can use no PATH."""
+    """A program in Firecracker's place that does what the script says."""
     path = tmp_path / "firecracker"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -43,8 +45,10 @@ def program(tmp_path: Path, script: str) -> Path:
 
 
 async def prove(tmp_path: Path, device: Path, script: str, seconds: float = 30.0) -> KvmVerdict:
-    files = (tmp_path / "vmlinux", tmp_path / "initramfs")
-    return await kvm.prove(program(tmp_path, script), *files, device=device, timeout_seconds=seconds)
+    files = (program(tmp_path, script), tmp_path / "vmlinux", tmp_path / "initramfs")
+    verdict = await kvm.prove(*files, tmp_path / "run", confined=False, device=device, timeout_seconds=seconds)
+    assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()) == []
+    return verdict
 
 
 async def test_the_agents_first_words_are_the_proof(tmp_path: Path, device: Path) -> None:
@@ -67,6 +71,26 @@ async def test_firecracker_gets_everything_in_one_file(tmp_path: Path, device: P
     assert "console=ttyS0" in boot["boot_args"].split()
     assert config["drives"] == []
     assert config["machine-config"]["vcpu_count"] == 1
+
+
+async def test_it_is_shut_in_like_any_other(tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a script in Firecracker's place that needs nothing but what every host has."""
+    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    for name in ("vmlinux", "initramfs"):
+        (tmp_path / name).write_text(name)
+    script = (
+        f"test -e {tmp_path} || echo hidden > said; test -c /dev/kvm && echo kvm >> said\n"
+        'config=$(cat "$5"); echo $(id -u) $(pwd) $(cat said /inputs/kernel) $(echo /inputs/*) "$config"'
+    )
+    files = (program(tmp_path, script), tmp_path / "vmlinux", tmp_path / "initramfs")
+    verdict = await kvm.prove(*files, tmp_path / "run", device=device, timeout_seconds=30)
+    assert verdict.state is KvmState.NO_GUEST
+    _, _, said = verdict.detail.partition("its last words were ")
+    user, *words = ast.literal_eval(said).split(" ", 8)
+    assert user_ids.is_ours(int(user)) if os.geteuid() == 0 else int(user) == os.geteuid()
+    assert words[:4] == [str(confine.FOLDER), "hidden", "kvm", "vmlinux"]
+    assert words[4:7] == [f"/inputs/{name}" for name in ("firecracker", "initramfs", "kernel")]
+    assert words[7].startswith('{"boot-source": {"kernel_image_path": "/inputs/kernel"')
 
 
 async def test_a_silent_guest_is_given_up_and_killed(tmp_path: Path, device: Path) -> None:
@@ -93,11 +117,91 @@ async def test_a_flood_of_output_is_no_proof_and_not_kept(tmp_path: Path, device
     assert len(verdict.detail) < 2000
 
 
-async def test_firecracker_that_cannot_be_started(tmp_path: Path, device: Path) -> None:
+@pytest.mark.parametrize("confined", [True, False])
+async def test_firecracker_that_is_missing(tmp_path: Path, device: Path, confined: bool) -> None:
     missing = tmp_path / "missing"
-    verdict = await kvm.prove(missing, missing, missing, device=device)
-    assert verdict.state is KvmState.NO_GUEST
+    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", confined=confined, device=device)
+    assert verdict.state is KvmState.UNTRIED
+    assert "KVM opens, but Firecracker could not be started" in verdict.detail
+    assert str(missing) in verdict.detail
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["sandbox", "folder"])
+async def test_firecracker_that_cannot_be_started(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "sandbox":
+        monkeypatch.setattr(confine, "BWRAP", "/no/such/bwrap")
+    else:
+        (tmp_path / "run").touch()
+    missing = tmp_path / "missing"
+    before = os.listdir("/proc/self/fd")
+    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
+    assert verdict.state is KvmState.UNTRIED
     assert "could not be started" in verdict.detail
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_a_sandbox_that_cannot_be_made_says_nothing_of_guests(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on hosts that forbid namespaces to users."""
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2; exit 1\n")
+    bwrap.chmod(0o755)
+    monkeypatch.setattr(confine, "BWRAP", str(bwrap))
+    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess())
+    missing = tmp_path / "missing"
+    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
+    assert verdict.state is KvmState.UNTRIED
+    assert "could not be started" in verdict.detail
+    assert "No permissions to create a new namespace" in verdict.detail
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("lacking", ["setpriv", "/usr/bin/env", "/inputs/firecracker"])
+async def test_a_vmm_that_is_not_reached_inside_its_sandbox_says_nothing_of_guests(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Whoever on the way from bubblewrap to Firecracker does not find the next says so."""
+    confined = confine.confined
+
+    def without(argv: Sequence[str], sandbox: confine.Sandbox) -> list[str]:
+        words = confined(argv, sandbox)
+        inside = len(words) - words[::-1].index(lacking) - 1
+        return [*words[:inside], "/there/is/none", *words[inside + 1 :]]
+
+    if lacking == "setpriv" and os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else")
+    monkeypatch.setattr(vmm_process, "confined", without)
+    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    file = program(tmp_path, "echo 'pyro-agent: x'")
+    verdict = await kvm.prove(file, file, file, tmp_path / "run", device=device, timeout_seconds=30)
+    assert verdict.state is KvmState.UNTRIED, verdict.detail
+    assert "/there/is/none" in verdict.detail
+
+
+async def test_where_its_folder_can_have_no_device_kvm_is_untried(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> KvmAccess:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(kvm, "access_for", refuse)
+    missing = tmp_path / "missing"
+    before = os.listdir("/proc/self/fd")
+    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
+    assert verdict.state is KvmState.UNTRIED
+    assert "Permission denied" in verdict.detail
+    assert list((tmp_path / "run").iterdir()) == []
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("words", ["bwrap: ", "gate: 1: exec: "])
+async def test_a_guest_that_speaks_like_its_sandbox_was_a_guest(tmp_path: Path, device: Path, words: str) -> None:
+    verdict = await prove(tmp_path, device, f"echo 'Linux version 6.1'; echo '{words}not found'")
+    assert verdict.state is KvmState.NO_GUEST
 
 
 async def test_cancelling_a_proof_ends_its_machine(tmp_path: Path, device: Path) -> None:
@@ -125,7 +229,7 @@ async def test_a_device_with_nothing_behind_it(tmp_path: Path) -> None:
 
 async def test_a_device_that_this_user_may_not_open(forbidden_device: Path) -> None:
     path = Path("/nowhere")
-    verdict = await kvm.prove(path, path, path, device=forbidden_device)
+    verdict = await kvm.prove(path, path, path, path, device=forbidden_device)
     assert verdict.state is KvmState.FORBIDDEN
     assert "Permission denied" in verdict.detail
 
@@ -148,7 +252,7 @@ def test_a_proof_holds_until_the_host_starts_again(tmp_path: Path) -> None:
     assert kvm.remembered(tmp_path, "digest") is None
 
 
-@pytest.mark.parametrize("state", [KvmState.ABSENT, KvmState.FORBIDDEN])
+@pytest.mark.parametrize("state", [KvmState.ABSENT, KvmState.FORBIDDEN, KvmState.UNTRIED])
 def test_what_can_change_any_time_is_not_remembered(tmp_path: Path, state: KvmState) -> None:
     kvm.remember(tmp_path, "digest", KvmVerdict(state, "", 0))
     assert list(tmp_path.iterdir()) == []

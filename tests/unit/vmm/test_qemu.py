@@ -113,7 +113,7 @@ def test_a_kept_machine_outlives_who_starts_it_and_listens(
     recorded: list[Detached] = []
     log = channel.BoundedLog()
     with channel.listening(tmp_path / "agent.sock") as listener:
-        process = QemuDriver(confined=False).start_kept(spec, listener, log.fd, recorded.append)
+        process = QemuDriver(confined=False).start_kept(spec, tmp_path, listener, log.fd, recorded.append)
     try:
         assert recorded == [process]
         with socket.socket(socket.AF_UNIX) as client:
@@ -132,7 +132,7 @@ def test_a_kept_machine_outlives_who_starts_it_and_listens(
 def test_no_kept_machine_without_qemu(spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with channel.listening(tmp_path / "agent.sock") as listener, pytest.raises(HostUnfit):
-        QemuDriver().start_kept(spec, listener, 2, lambda _process: None)
+        QemuDriver().start_kept(spec, tmp_path, listener, 2, lambda _process: None)
 
 
 @pytest.mark.parametrize("console", [True, False])
@@ -209,16 +209,17 @@ async def test_a_machine_gives_its_channel_and_what_it_says(
     _stand_in(tmp_path, script, monkeypatch)
     async with QemuDriver(confined=False).boot(spec) as machine:
         assert machine.vmm == "qemu"
-        machine.channel.setblocking(False)
+        opened = await machine.open_channel()
+        opened.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(machine.channel, b"hello")
+        await loop.sock_sendall(opened, b"hello")
         async with asyncio.timeout(30):
-            assert await loop.sock_recv(machine.channel, 5) == b"olleh"
+            assert await loop.sock_recv(opened, 5) == b"olleh"
         assert "to the console\nand as error\n" in machine.console()
         pid = machine.process.pid
         assert start_time(pid) is not None
     assert start_time(pid) is None
-    assert machine.channel.fileno() == -1
+    assert opened.fileno() == -1
 
 
 @pytest.mark.parametrize("stubborn", [True, False])
@@ -239,9 +240,10 @@ async def test_a_machine_that_dies_is_seen_on_its_channel(
 ) -> None:
     _stand_in(tmp_path, "echo qemu: no such device >&2; exit 1", monkeypatch)
     async with QemuDriver(confined=False).boot(spec) as machine:
-        machine.channel.setblocking(False)
+        opened = await machine.open_channel()
+        opened.setblocking(False)
         async with asyncio.timeout(30):
-            assert await asyncio.get_running_loop().sock_recv(machine.channel, 1) == b""
+            assert await asyncio.get_running_loop().sock_recv(opened, 1) == b""
         await until(lambda: "no such device" in machine.console())
         assert await machine.process.wait() == 1
 

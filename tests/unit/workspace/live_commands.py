@@ -10,7 +10,7 @@ from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.guest.client import GuestClient, connect
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace_models import ExecInfo, ExecRequest
-from tests.support.fake_agent import AgentStream, channel, serving
+from tests.support.fake_agent import AgentStream, channel, opened, serving
 from tests.support.fake_commands import FakeGuest
 from tests.support.live_guest import MemoryHistory, live_guest
 
@@ -53,7 +53,7 @@ SLEEP = ExecRequest(("sleep", "1000"))
 async def bare(handler: Callable[[AgentStream], Awaitable[None]]) -> AsyncIterator[tuple[CommandRunner, MemoryHistory]]:
     """A runner whose guest does as the test says."""
     with channel() as (ours, theirs):
-        async with asyncio.timeout(60), serving(theirs, handler), connect(ours, timeout_seconds=30) as client:
+        async with asyncio.timeout(60), serving(theirs, handler), connect(opened(ours), timeout_seconds=30) as client:
             history = MemoryHistory()
             runner = CommandRunner("w-1", client, history)
             yield runner, history

@@ -11,6 +11,9 @@ from pyro_mcp.errors import HostUnfit, NotFound
 from pyro_mcp.images import prune as prune_images
 from pyro_mcp.images.pull import pull
 from pyro_mcp.models import Progress
+from pyro_mcp.process import Detached
+from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm.machine import OpenChannel
 from pyro_mcp.workspace import create, history, kept, live
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.engine import Workspaces
@@ -22,7 +25,7 @@ from pyro_mcp.workspace_models import (
     PruneWorkspaces,
     ResetWorkspace,
 )
-from tests.support.fake_kept import Engine, fake_engine
+from tests.support.fake_kept import Engine, fake_engine, runs
 from tests.support.waiting import until
 from tests.unit.images.fake_source import FakeSource
 
@@ -237,6 +240,48 @@ async def test_a_machine_that_cannot_be_taken_over_for_any_reason_is_ended(
         assert await settled(second, w) == "stopped"
         assert second.info(w).stopped_because == "machine-died"
         assert (engine.boots.alive, second.running) == (0, 0)
+
+
+@pytest.fixture
+def removed_groups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the control groups that were removed."""
+    removed: list[str] = []
+    monkeypatch.setattr(cgroup, "remove", removed.append)
+    return removed
+
+
+@pytest.mark.parametrize("how", ["it died meanwhile", "its guest is silent", "nobody has thought of this"])
+async def test_nothing_is_left_of_a_machine_that_cannot_be_taken_over(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, removed_groups: list[str], how: str
+) -> None:
+    w = await made_by_another(engine)
+    guest = engine.boots.guests[0]
+    left = engine.home / "workspaces" / w / "vmm"
+    (left / "left").touch()
+    found = kept.find_again
+
+    async def find_again(process: Detached, open_channel: OpenChannel) -> kept.KeptMachine | None:
+        assert runs(process), "it was not even tried"
+        match how:
+            case "it died meanwhile":
+                guest.die()
+                await until(lambda: not runs(process))
+            case "nobody has thought of this":
+                raise RuntimeError(how)
+        return await found(process, open_channel)
+
+    monkeypatch.setattr(kept, "find_again", find_again)
+    monkeypatch.setattr(kept, "_ADOPTED_SECONDS", 0.2)
+    guest.deaf.add("hello")
+    removed_groups.clear()
+    async with engine.open() as second:
+        assert await settled(second, w) == "stopped"
+        assert second.info(w).stopped_because == "machine-died"
+        assert (engine.boots.alive, second.running) == (0, 0)
+        assert not left.exists()
+        assert removed_groups == [cgroup.name_for(left)]
+        guest.deaf.clear()
+        assert (await second.start(w)).state == "running"
 
 
 async def test_what_was_kept_for_a_week_goes(engine: Engine) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -84,7 +85,57 @@ async def test_a_workspace_runs_when_it_has_been_made(engine: Engine, workspaces
     assert "boot" in steps
     folder = engine.home / "workspaces" / made.workspace_id
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "agent.sock").stat().st_mode & 0o777 == 0o600
+    assert (folder / "vmm").stat().st_mode & 0o777 == 0o700
+    assert (folder / "vmm" / "agent.sock").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_folder_of_a_vmm_is_there_as_long_as_that(
+    engine: Engine, workspaces: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = (await workspaces.create(DEBIAN, nobody)).workspace_id
+    folder = engine.home / "workspaces" / w / "vmm"
+    assert os.listdir(folder) == ["agent.sock"]
+    await workspaces.stop(w)
+    assert not folder.exists()
+    await workspaces.start(w)
+    (folder / "left").write_text("by the VMM")
+    engine.boots.guests[-1].die()
+    await until(lambda: workspaces.info(w).state == "stopped")
+    assert not folder.exists()
+    monkeypatch.setattr("pyro_mcp.workspace.boot._READY_SECONDS", 0.05)
+    monkeypatch.setattr("pyro_mcp.workspace.boot._LAST_READY_SECONDS", 0.05)
+    engine.boots.mute = 2
+    with pytest.raises(GuestFailed):
+        await workspaces.start(w)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "left").write_text("by a VMM that nobody saw end")
+    await workspaces.start(w)
+    assert os.listdir(folder) == ["agent.sock"]
+
+
+async def test_what_is_to_be_said_of_the_vmm_is_said_when_a_workspace_is_made(engine: Engine) -> None:
+    told: list[Progress] = []
+
+    async def report(progress: Progress) -> None:
+        told.append(progress)
+
+    engine.notice = "this is the slow one"
+    async with engine.open() as workspaces:
+        await workspaces.create(DEBIAN, report)
+    assert told.count(Progress("create", "notice", "", "this is the slow one")) == 1
+
+
+async def test_a_mistake_is_told_before_anything_is_found_out(engine: Engine) -> None:
+    """How machines run here, for one, which may take a proof of seconds."""
+    find_host = AsyncMock()
+    workspaces = Workspaces(engine.home, engine.images, find_host)
+    await workspaces.open()
+    with pytest.raises(NotFound) as caught:
+        await workspaces.create(CreateWorkspace("debian-12"), nobody)
+    assert caught.value.code == "unknown_environment"
+    find_host.assert_not_awaited()
+    await workspaces.close()
 
 
 async def test_stopping_and_starting_keeps_what_is_there(engine: Engine, workspaces: Workspaces) -> None:

@@ -46,11 +46,13 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[OpenImage
 class Run:
     """A run with its fake guest; `events` is what it emitted."""
 
-    def __init__(self, folder: Path, handler: Callable[[AgentStream], Awaitable[None]]) -> None:
+    def __init__(
+        self, folder: Path, handler: Callable[[AgentStream], Awaitable[None]], notice: str | None = None
+    ) -> None:
         self.boots = Boots(guests=[answering(handler)])
         self.control = RunControl()
         self.events: list[Event | OutputChunk] = []
-        self._host = fake_host(folder, self.boots)
+        self._host = replace(fake_host(folder, self.boots), notice=notice)
 
     async def emit(self, event: Event | OutputChunk) -> None:
         self.events.append(event)
@@ -76,6 +78,13 @@ def ending(**end: Any) -> Callable[[AgentStream], Awaitable[None]]:
         stream.finish()
 
     return handler
+
+
+async def test_what_is_to_be_said_of_the_vmm_is_said_first(tmp_path: Path, installed: list[OpenImage]) -> None:
+    run = Run(tmp_path, ending(exit_code=0), "this is the slow one")
+    await run()
+    assert run.events[0] == Progress("run", "notice", "", "this is the slow one")
+    assert run.events.count(run.events[0]) == 1
 
 
 async def test_a_command_from_request_to_end(tmp_path: Path, installed: list[OpenImage]) -> None:

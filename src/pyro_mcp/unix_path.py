@@ -1,8 +1,10 @@
 """Connecting to a Unix socket by its path."""
 
 import asyncio
+import errno
 import os
 import socket
+import stat
 from pathlib import Path
 
 _RETRY_SECONDS = 0.05
@@ -11,7 +13,7 @@ _RETRY_SECONDS = 0.05
 async def connect_to(path: Path) -> socket.socket:
     """A connection to whoever listens at `path`; waits while their queue is full. Raises `OSError`.
 
-    The path may be longer than the 107 bytes that a socket's address holds.
+    The path may be longer than the 107 bytes that a socket's address holds. It is no symbolic link.
     """
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -29,8 +31,11 @@ async def connect_to(path: Path) -> socket.socket:
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # The name itself may be a VMM's, whose guest may have taken it over: a link could lead to anybody's socket.
+    named = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+        if not stat.S_ISSOCK(os.fstat(named).st_mode):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "this is no socket", str(path))
+        connection.connect(f"/proc/self/fd/{named}")
     finally:
-        os.close(folder)
+        os.close(named)

@@ -1,0 +1,172 @@
+"""Machines under Firecracker, where KVM runs guests.
+
+Each machine has a folder of its own, where its VMM works and puts its sockets. What the VMM opens has names that are
+the same for all machines: in that folder, or among the inputs of its sandbox. So a snapshot of one machine can be
+restored as another. The VMM boots at once by a configuration that holds all there is to say.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from pyro_mcp.process import Detached
+from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, user_ids, vmm_process, vsock
+from pyro_mcp.vmm.firecracker_api import FirecrackerApi, SnapshotPaths
+from pyro_mcp.vmm.firecracker_config import DISK, configuration, configuration_file
+from pyro_mcp.vmm.inputs import seen_inside
+from pyro_mcp.vmm.kvm_device import access_for
+from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
+from pyro_mcp.vmm.own_folder import hand_over, own_folder
+
+_PROGRAM = confine.INPUTS / "firecracker"
+_TAKEN = SnapshotPaths("snapshot.state", "snapshot.memory")
+_RESTORED = SnapshotPaths(str(confine.INPUTS / _TAKEN.state), str(confine.INPUTS / _TAKEN.memory))
+_WITH_API = ("--api-sock", firecracker_api.SOCKET)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A machine's memory and devices as they were at one moment, in two files. Its disk is not among them."""
+
+    state: Path
+    memory: Path
+
+
+@dataclass(frozen=True)
+class FirecrackerDriver:
+    """Boots machines under Firecracker. `program` is its binary; machines that are thrown away have their folders below
+    `run_dir`. `confined` and `console` are as in `QemuDriver`."""
+
+    program: Path
+    run_dir: Path
+    confined: bool = True
+    console: bool = False
+    name: str = channel.FIRECRACKER
+    listens_at: str = vsock.KNOCK_SOCKET
+
+    def with_console(self) -> "FirecrackerDriver":
+        """See `Driver.with_console`."""
+        return replace(self, console=True)
+
+    @asynccontextmanager
+    async def boot(self, spec: MachineSpec) -> AsyncIterator[Machine]:
+        """See `Driver.boot`."""
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(own_folder(self.run_dir))
+            listener = stack.enter_context(channel.listening(folder / self.listens_at))
+            with self._booting(spec, folder, "--no-api") as program:
+                process, printed = await stack.enter_async_context(vmm_process.running(program))
+            opening = channel.while_alive(self.channel(folder, listener), process.wait)
+            yield Machine(self.name, process, opening, vmm_process.text_of(printed))
+
+    def start_kept(
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        listener: socket.socket,  # the VMM finds it by its name
+        log_fd: int,
+        before_start: Callable[[Detached], None],
+    ) -> Detached:
+        """See `Driver.start_kept`."""
+        with self._booting(spec, folder, *_WITH_API) as program:
+            return vmm_process.start_kept(program, log_fd, before_start)
+
+    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+        """See `Driver.channel`."""
+        return partial(_open_channel, folder, listener)
+
+    async def pause(self, folder: Path) -> None:
+        """Stop the processors of a kept machine's guest. Raises `GuestFailed`."""
+        await FirecrackerApi(folder).pause()
+
+    async def resume(self, folder: Path) -> None:
+        """Let them go on. Raises `GuestFailed`."""
+        await FirecrackerApi(folder).resume()
+
+    async def snapshot(self, folder: Path) -> Snapshot:
+        """Write down memory and devices of a kept machine that is paused; its disk is the caller's to copy meanwhile.
+
+        The files are new ones in its folder, for the caller to move away. Raises `GuestFailed`.
+        """
+        await FirecrackerApi(folder).create_snapshot(_TAKEN)
+        return Snapshot(folder / _TAKEN.state, folder / _TAKEN.memory)
+
+    def start_restored(
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        snapshot: Snapshot,
+        log_fd: int,
+        before_start: Callable[[Detached], None],
+    ) -> Detached:
+        """As `start_kept`, for a machine like the one that the snapshot is of; it begins when told to `restore`.
+
+        Raises `OSError`, too.
+        """
+        for file in (snapshot.state, snapshot.memory):
+            if not stat.S_ISREG(file.lstat().st_mode):  # a VMM made it, and its guest may have taken that over
+                raise OSError(errno.EINVAL, "a snapshot's file is none", str(file))
+            file.chmod(0o444)  # the VMM that reads it need not be of the user that wrote it
+        program = self._program(spec, folder, spec.disk_fd, snapshot=snapshot)
+        return vmm_process.start_kept(program, log_fd, before_start)
+
+    async def restore(self, folder: Path, snapshot: Snapshot) -> None:
+        """Let a machine of `start_restored` go on where the snapshot was made. Raises `GuestFailed`."""
+        api = FirecrackerApi(folder)
+        await api.wait_until_there()
+        outside = SnapshotPaths(str(snapshot.state), str(snapshot.memory))
+        await api.load_snapshot(_RESTORED if self.confined else outside)
+
+    @contextmanager
+    def _booting(self, spec: MachineSpec, folder: Path, *words: str) -> Iterator[vmm_process.Program]:
+        """What boots the machine; the VMM has its own copies of the descriptors once it runs."""
+        inside = seen_inside(spec)[0] if self.confined else spec
+        with configuration_file(configuration(inside, console=self.console)) as config:
+            told = ("--config-file", f"/proc/self/fd/{config}")
+            yield self._program(spec, folder, spec.disk_fd, config, words=(*words, *told))
+
+    def _program(
+        self,
+        spec: MachineSpec,
+        folder: Path,
+        *fds: int,
+        words: Sequence[str] = _WITH_API,
+        snapshot: Snapshot | None = None,
+    ) -> vmm_process.Program:
+        (folder / DISK).symlink_to(f"/proc/self/fd/{spec.disk_fd}")
+        return vmm_process.Program(
+            [str(_PROGRAM if self.confined else self.program), *words, "--level", "Error"],
+            fds,
+            # It may write its guest's memory into a file.
+            confine.limits(mem_mib=spec.mem_mib, file_bytes=max(os.fstat(spec.disk_fd).st_size, spec.mem_mib << 20)),
+            self._sandbox(spec, folder, snapshot) if self.confined else None,
+            cgroup.name_for(folder),
+            spec.mem_mib,
+            folder,
+        )
+
+    def _sandbox(self, spec: MachineSpec, folder: Path, snapshot: Snapshot | None) -> confine.Sandbox:
+        _, inputs = seen_inside(spec)
+        shown = {**inputs, _PROGRAM: self.program}
+        if snapshot is not None:
+            shown |= {Path(_RESTORED.state): snapshot.state, Path(_RESTORED.memory): snapshot.memory}
+        user = user_ids.for_vmm()
+        access = access_for(user, folder)
+        if user is not None:
+            hand_over(user, folder, spec.disk_fd)
+        return confine.Sandbox(shown, folder, access, user)
+
+
+async def _open_channel(folder: Path, listener: socket.socket) -> socket.socket:
+    """After the knock, the first time; at once afterwards."""
+    knock = folder / vsock.KNOCK_SOCKET
+    if knock.exists():
+        await vsock.wait_for_knock(listener)
+        knock.unlink(missing_ok=True)
+    return await vsock.open_connection(folder)

@@ -1,0 +1,73 @@
+"""What Firecracker is told of a machine. Source of the format: Firecracker's API specification, v1.12.1."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pyro_mcp.vmm import vsock
+from pyro_mcp.vmm.machine import MachineSpec
+
+DISK = "disk"
+# i8042 and PCI are not there, and looking for them takes time; `reboot=k` makes a guest's reset end Firecracker.
+_KERNEL_ARGUMENTS = (
+    "reboot=k panic=-1 pci=off tsc=reliable cryptomgr.notests initcall_blacklist=init_kprobe_trace",
+    "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd",
+    "pyro.channel=vsock pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.modules=/dev/vdc",
+)
+
+
+def configuration(spec: MachineSpec, *, console: bool) -> Mapping[str, object]:
+    """What Firecracker is to be told of a machine whose files have the names that they have inside its sandbox; the
+    name of its disk is a link in its VMM's folder."""
+    # The guest knows its disks by this order.
+    drives = [
+        _drive("image", str(spec.image), read_only=True),
+        _drive("disk", DISK, read_only=False, durable=spec.durable),
+        _drive("modules", str(spec.modules), read_only=True),
+    ]
+    if spec.seed is not None:
+        drives.append(_drive("seed", str(spec.seed), read_only=True))
+    return {
+        "boot-source": {
+            "kernel_image_path": str(spec.kernel),
+            "initrd_path": str(spec.initramfs),
+            "boot_args": kernel_arguments(spec, console=console),
+        },
+        "drives": drives,
+        "machine-config": {"vcpu_count": spec.vcpu_count, "mem_size_mib": spec.mem_mib},
+        "vsock": {"guest_cid": vsock.GUEST_CID, "uds_path": vsock.SOCKET},
+        "entropy": {},
+    }
+
+
+def kernel_arguments(spec: MachineSpec, *, console: bool) -> str:
+    """The guest kernel's command line."""
+    words = [*_KERNEL_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
+    if spec.workspace:
+        words.append("pyro.workspace=on")
+    if spec.seed is not None:
+        words.append("pyro.seed=/dev/vdd")
+    return " ".join(words)
+
+
+def _drive(name: str, file: str, *, read_only: bool, durable: bool = False) -> Mapping[str, object]:
+    return {
+        "drive_id": name,
+        "path_on_host": file,
+        "is_root_device": False,
+        "is_read_only": read_only,
+        # What a guest flushes reaches the host's disk only with the former; a machine that is thrown away need not.
+        "cache_type": "Writeback" if durable else "Unsafe",
+    }
+
+
+@contextmanager
+def configuration_file(content: Mapping[str, object]) -> Iterator[int]:
+    """A file without a name that holds it, as a descriptor; Firecracker wants one file with all in it."""
+    fd = os.memfd_create("firecracker.json", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, json.dumps(content).encode())
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,42 @@
+"""What a newcomer does first, on a host with KVM: doctor, a run, a workspace. All of it through Firecracker."""
+
+import json
+from pathlib import Path
+
+from tests.vm.pyro_command import PyroCommand
+
+
+def test_doctor_proves_kvm(pyro: PyroCommand) -> None:
+    ended = pyro("doctor", "--json")
+    rows = {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
+    assert rows["kvm"]["status"] == "PASS", rows["kvm"]
+    assert "Firecracker booted a guest" in rows["kvm"]["found"]
+    assert rows["qemu"]["status"] == "PASS", rows["qemu"]  # it is not installed here, and not needed
+    assert rows["isolation"]["status"] == "PASS", rows["isolation"]
+    assert ended.exit_code == 0
+
+
+def test_a_command_runs_under_firecracker(pyro: PyroCommand) -> None:
+    ended = pyro("run", "debian:12", "--", "git", "--version")
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.startswith(b"git version 2.")
+    assert "vmm=firecracker" in ended.stderr
+
+
+def test_the_workspace_loop(pyro: PyroCommand, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    (seed / "text").write_text("one\n")
+    made = pyro("workspace", "create", "debian:12", "--seed-path", str(seed), "--name", "loop", "--json")
+    assert made.exit_code == 0, made.stderr
+    assert json.loads(made.stdout)["vmm"] == "firecracker"
+    assert pyro("workspace", "exec", "loop", "--", "sh", "-c", "echo two >>text; cat text").stdout == b"one\ntwo\n"
+    assert b"+two" in pyro("workspace", "diff", "loop").stdout
+    assert pyro("workspace", "export", "loop", "text", "--output", str(tmp_path / "out")).exit_code == 0
+    assert (tmp_path / "out").read_text() == "one\ntwo\n"
+    assert pyro("workspace", "reset", "loop").exit_code == 0
+    assert pyro("workspace", "exec", "loop", "--", "cat", "text").stdout == b"one\n"
+    assert pyro("workspace", "stop", "loop").exit_code == 0
+    assert pyro("workspace", "start", "loop").exit_code == 0
+    assert pyro("workspace", "exec", "loop", "--", "cat", "text").stdout == b"one\n"
+    assert pyro("workspace", "delete", "loop").exit_code == 0
