@@ -56,6 +56,10 @@ test-fast: setup ## The tests that need no guest
 bench: runtime test-inits ## Benchmarks: ratios measured side by side in one run
 	@$(VENV)/python -m tests.bench
 
+.PHONY: bench-kvm
+bench-kvm: runtime test-inits ## The same for Firecracker, on an emulated host with KVM
+	@scripts/check-kvm -q -s tests/kvmhost/bench_firecracker.py
+
 .PHONY: dist
 dist: runtime ## Build the wheel, with the runtime bundle inside
 	@scripts/build-wheel
