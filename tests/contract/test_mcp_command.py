@@ -97,3 +97,19 @@ def test_nobody_to_talk_to(environment: dict[str, str]) -> None:
         [PYRO, "mcp", "serve"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("name", ["PYRO_VMM", "PYRO_HOME"])
+def test_a_bad_setting_is_told_at_once(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [PYRO, "mcp", "serve"],
+        env={**environment, name: "nonsense"},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "[bad_setting]" in done.stderr
+    assert name in done.stderr

@@ -96,6 +96,27 @@ async def test_diff_in_pages(call: Calling, fake: FakePyro) -> None:
     assert rest.structured_content["truncated"] is False
 
 
+async def test_diff_shows_text_first_and_its_list_once(call: Calling, fake: FakePyro) -> None:
+    entries = [
+        DiffEntry("/workspace/a.pyc", "added", insertions=0, deletions=0, binary=True),
+        DiffEntry("/workspace/b", "added", insertions=1, deletions=0),
+        DiffEntry("/workspace/c", "modified", insertions=1, deletions=1),
+    ]
+    section = b"diff --git a/%b b/%b\n"
+    binary = section % (b"a.pyc", b"a.pyc") + b"new file mode 100644\nGIT binary patch\nliteral 3\nKcmZQzWMT#Y01f~L\n\n"
+    text = section % (b"c", b"c") + b"--- a/c\n+++ b/c\n@@ -1 +1 @@\n-x\n+y\n"
+    fake.diff = DiffReport(tuple(entries), binary + text, False, 2, 1)
+    result = await call("workspace_diff", workspace=W)
+    assert (
+        result.structured_content["diff"]
+        == (text + section % (b"a.pyc", b"a.pyc") + b"new file mode 100644\n[binary contents are not shown]\n").decode()
+    )
+    names = [file["path"] for file in result.structured_content["files"]]
+    assert names == ["/workspace/c", "/workspace/b", "/workspace/a.pyc"]
+    rest = await call("workspace_diff", workspace=W, offset=10)
+    assert rest.structured_content["files"] == []
+
+
 async def test_diff_says_what_was_renamed_and_what_is_left_out(call: Calling, fake: FakePyro) -> None:
     entries = (
         DiffEntry("/workspace/new", "renamed", old_path="/workspace/old"),

@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Serve until the chat host closes."""
+    from pyro_mcp.config import Settings
     from pyro_mcp.mcp.serve import ServeOptions, serve
 
+    Settings.from_environment()  # a bad one is told now, not at the first call
     serve(ServeOptions(arguments.profile, tuple(arguments.allow_path), arguments.network_policy))
     return 0

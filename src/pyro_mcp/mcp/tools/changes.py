@@ -5,10 +5,11 @@ from typing import Annotated
 
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
+from pyro_mcp.mcp.patch_view import for_reading
 from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Offset, PageBytes, Reply, Tool
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WORKSPACE_FOLDER, DiffEntry
 
-_LISTED = 60
+_LISTED = 30
 
 
 @dataclass(frozen=True)
@@ -71,29 +72,35 @@ class ExportReply:
 async def workspace_diff(call: Call, parameters: DiffParameters) -> Reply:
     """All that differs from the baseline, and a page of it as a patch."""
     found = await call.pyro.diff_workspace(parameters.workspace)
-    page = found.text[parameters.offset : parameters.offset + parameters.limit]
+    text = for_reading(found.text)
+    page = text[parameters.offset : parameters.offset + parameters.limit]
     end = parameters.offset + len(page)
-    if end < len(found.text):
+    if end < len(text):
         page = output.whole_lines(page) or page
         end = parameters.offset + len(page)
-    next_offset = end if end < len(found.text) else None
-    files = tuple(_listed(each) for each in found.entries[:_LISTED])
+    next_offset = end if end < len(text) else None
+    entries = sorted(found.entries, key=_of_interest)[:_LISTED] if parameters.offset == 0 else []
+    files = tuple(_listed(each) for each in entries)
     shown = output.text(page)
     counts = (len(found.entries), found.insertions, found.deletions)
     reply = DiffReply(files, *counts, shown, found.truncated, next_offset)
     if not found.entries:
         return Reply("no changes since the baseline", reply)
     lines = [f"{len(found.entries)} files changed, {found.insertions} insertions(+), {found.deletions} deletions(-)"]
-    if parameters.offset == 0:
-        lines += [_line(each) for each in found.entries[:_LISTED]]
-    if len(found.entries) > len(files):
+    lines += [_line(each) for each in entries]
+    if parameters.offset == 0 and len(found.entries) > len(files):
         lines.append(f"[{len(found.entries) - len(files)} more files]")
     lines += ["", shown] if shown else []
     if next_offset is not None:
-        lines.append(f"[{len(found.text)} bytes in all: read on with offset={next_offset}]")
+        lines.append(f"[{len(text)} bytes in all: read on with offset={next_offset}]")
     if found.truncated:
         lines.append("[the diff is larger than pyro shows; export the files, or use workspace_exec]")
     return Reply("\n".join(lines), reply)
+
+
+def _of_interest(each: DiffEntry) -> tuple[bool, bool]:
+    """What is text before what is not, and what was there before what is new, each in its order."""
+    return bool(each.binary), each.change == "added"
 
 
 def _listed(each: DiffEntry) -> DiffFile:
@@ -144,7 +151,7 @@ TOOLS = (
     Tool(
         "workspace_diff",
         "Show changes",
-        "Use to review what changed since creation: files, and a patch that git apply takes.",
+        "Use to review what changed since creation: files, and a patch, without binary contents.",
         READS,
         DiffParameters,
         DiffReply,
