@@ -41,7 +41,6 @@ class FakeTools:
 
     def __init__(self, folder: Path, kept: Mapping[str, _Kept]) -> None:
         self.answers: dict[str, bytes | ToolFailed] = {
-            "diff": _line(end=True, truncated=False),
             "patch": b'{"files":[]}',
         }
         self.inputs: list[tuple[dict[str, Any], bytes]] = []
@@ -66,6 +65,14 @@ class FakeTools:
             raise ToolFailed("not_a_directory", f"{tool['path']} is no folder") from None
         assert isinstance(output, bytes)
         return output
+
+    def _diff(self, _tool: dict[str, Any], _stdin: bytes) -> bytes:
+        """Of a baseline that was empty, without text."""
+        unchanging = {"kind": "file", "old_path": None, "old_mode": None, "new_mode": 0o100644, "binary": True}
+        counts = {"insertions": 0, "deletions": 0, "text_bytes": 0}
+        paths = sorted(str(path.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file())
+        added = [_line(path=path, change="added", **unchanging, **counts) for path in paths]
+        return b"".join(added) + _line(end=True, truncated=False)
 
     def _host(self, path: str) -> Path:
         if path != "/workspace" and not path.startswith("/workspace/"):

@@ -159,6 +159,22 @@ def test_a_creation_whose_client_is_killed_leaves_nothing(pyro: PyroCommand) -> 
     assert sdk.list_workspaces(deleted=True) == ()
 
 
+def test_resetting_again_does_not_lose_what_the_first_reset_left(pyro: PyroCommand) -> None:
+    made = _ok(pyro("workspace", "create", "debian:12", "--id-only")).strip()
+    _ok(pyro("workspace", "exec", made, "--", "sh", "-c", "echo precious >/root/mark"))
+    _ok(pyro("workspace", "reset", made))
+    _ok(pyro("workspace", "reset", made))  # of what nobody has touched
+    _ok(pyro("workspace", "restore", made))
+    assert _ok(pyro("workspace", "exec", made, "--", "cat", "/root/mark")) == "precious\n"
+    _ok(pyro("workspace", "reset", made))  # it was used
+    _ok(pyro("workspace", "file", "write", made, "new", "--text", "newer\n"))
+    _ok(pyro("workspace", "reset", made))
+    _ok(pyro("workspace", "restore", made))
+    assert _ok(pyro("workspace", "file", "read", made, "new")) == "newer\n"
+    _ok(pyro("workspace", "delete", made))
+    _ok(pyro("workspace", "prune", made))
+
+
 # What bad input gets here alone; the rest is in test_bad_input, for the MCP server, too
 
 

@@ -5,18 +5,20 @@ that the next one understands (see `adopt`). Only `boot` may be cancelled; the o
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from datetime import timedelta
 
-from pyro_mcp.errors import InvalidRequest, NotFound, PyroError
+from pyro_mcp.errors import GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.core import Core
-from pyro_mcp.workspace.places import new_disk
+from pyro_mcp.workspace.diff import diff
+from pyro_mcp.workspace.places import is_newer, new_disk
 from pyro_mcp.workspace.record import DELETED, MACHINE_DIED, RUNNING, STOPPED, WorkspaceRecord, after, is_past, now
 from pyro_mcp.workspace.records import nothing_to_restore
-from pyro_mcp.workspace_models import ResetWorkspace, RestoreWorkspace
+from pyro_mcp.workspace_models import DiffRequest, ResetWorkspace, RestoreWorkspace
 
 BASELINE = "baseline"
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ async def delete(core: Core, record: WorkspaceRecord) -> None:
 async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) -> None:
     """Boot it with a blank disk, and keep the one that it had instead of what an earlier reset left.
 
+    One that nobody has used since that reset holds nothing: then what that reset left stays the one that is kept.
     Only when the guest answers does the new disk count. Until then, and where the boot fails, the workspace is stopped
     and has the disks that it had, so that another try finds the same work to keep. Raises as `boot` does.
     """
@@ -55,11 +58,12 @@ async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) ->
             "unknown_snapshot", f"there is no snapshot {request.snapshot[:64]!r}", f"`{BASELINE}` is always there"
         )
     disk = new_disk()
+    untouched = await _is_untouched(core, record)
     try:
         await blank_disk(core.images, core.places.folder(record.workspace_id) / disk)
         await stop(core, record, MACHINE_DIED if record.state == RUNNING else record.stopped_because)
         stopped = await core.record(record.workspace_id)
-        await core.machines.start(replace(stopped, disk=disk), _deadline(record))
+        await core.machines.start(replace(stopped, disk=disk), _deadline(record), keep=not untouched)
     finally:
         await asyncio.to_thread(_remove_unnamed, core, record, disk)
 
@@ -89,6 +93,19 @@ async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace
         await boot(core, await core.record(record.workspace_id))
 
 
+async def _is_untouched(core: Core, record: WorkspaceRecord) -> bool:
+    """Whether its disk is the one that its last reset made, and nothing has been run or changed; when in doubt, not."""
+    live = core.machines.get(record.workspace_id)
+    if live is None or record.kept is None or not is_newer(record.disk, record.kept.disk):
+        return False
+    commands = await asyncio.to_thread(core.history.execs, record.workspace_id)
+    if any(command.started_at >= record.kept.kept_at for command in commands):
+        return False
+    with contextlib.suppress(GuestFailed):
+        return not (await diff(live.guest, DiffRequest(max_bytes=0))).entries
+    return False
+
+
 def _remove_unnamed(core: Core, before: WorkspaceRecord, disk: str) -> None:
     """Remove what a reset left over: the new disk if it failed, else the one that had been kept until then.
 
@@ -97,7 +114,7 @@ def _remove_unnamed(core: Core, before: WorkspaceRecord, disk: str) -> None:
     try:
         record = core.records.get(before.workspace_id)
         named = {record.disk, *([record.kept.disk] if record.kept else [])}
-        for each in {disk, *([before.kept.disk] if before.kept else [])} - named:
+        for each in {disk, before.disk, *([before.kept.disk] if before.kept else [])} - named:
             core.places.remove_disk(before.workspace_id, each)
     except PyroError as error:
         log.warning("a disk of %s that is not needed any more stays for now: %s", before.workspace_id, error.message)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pyro_mcp import tasks
@@ -84,8 +85,10 @@ class Machines:
         live = self._live.get(workspace_id)
         return None if live is None or live.machine.is_gone else live.workspace
 
-    async def start(self, record: WorkspaceRecord, expires_at: str | None) -> None:
+    async def start(self, record: WorkspaceRecord, expires_at: str | None, *, keep: bool = True) -> None:
         """Boot the machine of a workspace that has none running, with `record.disk`, which counts once it answers.
+
+        A disk that it replaces is kept instead of the one kept before, or with `keep` off is kept no longer itself.
 
         Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; then, and when cancelled before its
         guest answers, nothing runs.
@@ -96,7 +99,7 @@ class Machines:
         except BaseException:
             await to_the_end(asyncio.to_thread(self._not_started, record))
             raise
-        await to_the_end(self._started(record, machine, expires_at))
+        await to_the_end(self._started(record, machine, expires_at, keep=keep))
 
     async def adopt(self, record: WorkspaceRecord, process: Detached) -> bool:
         """Find a machine again that another daemon started; False if it is gone, or was ended because it is silent."""
@@ -150,9 +153,12 @@ class Machines:
         with await store.open_digest(self._images, record.environment, record.digest) as image:
             return await kept.start(host, image.path, record, self._places, before_start)
 
-    async def _started(self, record: WorkspaceRecord, machine: KeptMachine, expires_at: str | None) -> None:
+    async def _started(
+        self, record: WorkspaceRecord, machine: KeptMachine, expires_at: str | None, *, keep: bool
+    ) -> None:
         try:
-            await asyncio.to_thread(self._records.running, record.workspace_id, expires_at, record.disk)
+            running = partial(self._records.running, record.workspace_id, expires_at, record.disk, keep=keep)
+            await asyncio.to_thread(running)
         except BaseException:
             await machine.end(orderly=False)
             raise

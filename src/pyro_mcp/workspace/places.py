@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,13 @@ class Places:
 
 
 def new_disk() -> str:
-    """A name that no disk of any workspace has, or has had."""
-    return f"disk-{secrets.token_hex(8)}.ext4"
+    """A name that no disk of any workspace has, or has had; it tells when it was made."""
+    return f"disk-{time.time_ns():020}-{secrets.token_hex(4)}.ext4"
+
+
+def is_newer(disk: str, than: str) -> bool:
+    """Whether a disk was made after another one of its workspace."""
+    return disk != FIRST_DISK and (than == FIRST_DISK or disk > than)
 
 
 @contextlib.contextmanager

@@ -130,13 +130,15 @@ class Records:
         process_columns = {"vmm_pid": process.pid, "vmm_start_time": process.start_time}
         self._change(workspace_id, {"vmm": vmm, "boot_id": boot_id, **process_columns})
 
-    def running(self, workspace_id: str, expires_at: str | None, disk: str) -> None:
+    def running(self, workspace_id: str, expires_at: str | None, disk: str, *, keep: bool = True) -> None:
         """Its guest answers, and has this disk.
 
-        If that is another one than until now, that one is kept, and the one that was kept is kept no longer.
+        If that is another one than until now, that one is kept, and the one that was kept is kept no longer; without
+        `keep` it is the other way round.
         """
         with self._database.transaction() as to:
-            _keep_disk(to, workspace_id, unless=disk)
+            if keep:
+                _keep_disk(to, workspace_id, unless=disk)
             to.execute(
                 "UPDATE workspaces SET disk = ?, state = ?, stopped_because = NULL, expires_at = ?"
                 " WHERE id = ? AND state != ?",

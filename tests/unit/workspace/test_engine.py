@@ -179,6 +179,30 @@ async def test_a_reset_begins_anew_and_can_be_undone_and_redone(engine: Engine, 
     assert engine.boots.alive == 1
 
 
+async def test_a_reset_of_what_nobody_has_used_since_the_last_one_keeps_what_that_left(
+    engine: Engine, workspaces: Workspaces
+) -> None:
+    w = (await workspaces.create(DEBIAN, nobody)).workspace_id
+    await write(workspaces, w, "before")
+    for _ in range(3):
+        assert (await workspaces.reset(w, ResetWorkspace())).recoverable == ("reset",)
+    assert len([name for name in os.listdir(engine.home / "workspaces" / w) if name.endswith(".ext4")]) == 2
+    await workspaces.restore(w, RestoreWorkspace())
+    assert await read(workspaces, w) == "before"
+
+
+async def test_what_was_brought_back_is_not_taken_for_unused(engine: Engine, workspaces: Workspaces) -> None:
+    w = (await workspaces.create(DEBIAN, nobody)).workspace_id  # whatever it holds, no diff tells of it
+    await workspaces.reset(w, ResetWorkspace())
+    first = workspaces._core.records.get(w).kept
+    assert first is not None
+    await workspaces.restore(w, RestoreWorkspace())
+    await workspaces.reset(w, ResetWorkspace())
+    kept = workspaces._core.records.get(w).kept
+    assert kept is not None
+    assert kept.disk == first.disk
+
+
 async def test_deleting_hides_and_restoring_brings_back(engine: Engine, workspaces: Workspaces) -> None:
     w = (await workspaces.create(CreateWorkspace("debian:12", name="mine"), nobody)).workspace_id
     await write(workspaces, w, "kept")

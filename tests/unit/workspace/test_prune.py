@@ -11,9 +11,16 @@ from pyro_mcp.errors import Conflict
 from pyro_mcp.models import Progress
 from pyro_mcp.workspace import lifecycle, prune
 from pyro_mcp.workspace.engine import Workspaces
+from pyro_mcp.workspace.files import write_file
 from pyro_mcp.workspace.record import WorkspaceRecord
 from pyro_mcp.workspace.records import FILE_NAME
-from pyro_mcp.workspace_models import CreateWorkspace, PruneWorkspaces, ResetWorkspace, RestoreWorkspace
+from pyro_mcp.workspace_models import (
+    CreateWorkspace,
+    PruneWorkspaces,
+    ResetWorkspace,
+    RestoreWorkspace,
+    WriteFile,
+)
 from tests.support.fake_kept import Engine, fake_engine
 
 DEBIAN = CreateWorkspace("debian:12")
@@ -38,6 +45,8 @@ async def nobody(_progress: Progress) -> None:
 async def was_reset(workspaces: Workspaces) -> str:
     w = (await workspaces.create(DEBIAN, nobody)).workspace_id
     await workspaces.reset(w, ResetWorkspace())
+    async with workspaces.using(w) as joined:  # so that another reset has something to keep
+        await write_file(joined.guest, WriteFile("notes", b"used"))
     return w
 
 
