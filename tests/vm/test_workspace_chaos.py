@@ -16,6 +16,7 @@ import pytest
 
 from pyro_mcp import Pyro
 from pyro_mcp.errors import NotFound
+from pyro_mcp.process_watch import wait_for_end
 from pyro_mcp.workspace_models import WorkspaceInfo
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, kill
@@ -83,6 +84,7 @@ class Trial:
         client.ended_within(self.rng.uniform(0, _LASTS[step]))
         if victim == "daemon":
             kill(daemon)
+            assert wait_for_end(daemon, 30)  # until then it may still take a request
         else:
             client.kill()
         acknowledged = client.finish()

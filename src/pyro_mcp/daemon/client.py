@@ -49,7 +49,18 @@ class DaemonClient:
         return DaemonClient(self.settings, self.pool, abort)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """One request with a JSON answer. Raises the `PyroError` that the daemon answers with."""
+        """One request with a JSON answer. Raises the `PyroError` that the daemon answers with.
+
+        A GET whose daemon ends before it has answered is asked once more, of the next one: it changes nothing.
+        """
+        try:
+            return self._ask(method, path, body)
+        except DaemonGone:
+            if method != "GET":
+                raise
+            return self._ask(method, path, body)
+
+    def _ask(self, method: str, path: str, body: object) -> Any:
         with self._connection() as connection:
             return ask(connection, method, path, body)
 
