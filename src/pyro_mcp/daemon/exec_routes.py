@@ -29,26 +29,13 @@ from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.running import RunningCommand
 from pyro_mcp.workspace_models import (
     WAIT_SECONDS_RANGE,
-    ExecInfo,
+    CommandHistory,
+    CommandWait,
     ExecRequest,
     ExecStarted,
     OutputQuery,
     WaitedExecRequest,
 )
-
-
-@dataclass(frozen=True)
-class CommandHistory:
-    """The answer to a listing."""
-
-    execs: tuple[ExecInfo, ...]
-
-
-@dataclass(frozen=True)
-class Wait:
-    """How long to wait for a command's end."""
-
-    wait_seconds: int = 45
 
 
 @dataclass(frozen=True)
@@ -115,7 +102,7 @@ class ExecRoutes:
         return answer(runner.info(_exec_id(request)))
 
     async def wait(self, request: Request) -> Response:
-        wanted = await decoded(Wait, request)
+        wanted = await decoded(CommandWait, request)
 
         async def work() -> Response:
             async with self.workspaces.using(reference(request)) as live:

@@ -46,17 +46,11 @@ from pyro_mcp.workspace_models import (
     SyncPush,
     UpdateWorkspace,
     WorkspaceInfo,
+    WorkspaceList,
     WriteFile,
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class WorkspaceList:
-    """The answer to a listing."""
-
-    workspaces: tuple[WorkspaceInfo, ...]
 
 
 @dataclass(frozen=True)
