@@ -55,6 +55,10 @@ class Wire:
         """Leave what the host sends where it is, until its channel is full."""
         cast("asyncio.Transport", self.writer.transport).pause_reading()
 
+    def read_again(self) -> None:
+        """Go on after `stop_reading`."""
+        cast("asyncio.Transport", self.writer.transport).resume_reading()
+
     async def close(self) -> None:
         """Close the channel at once."""
         self.writer.transport.abort()

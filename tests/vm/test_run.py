@@ -90,7 +90,8 @@ def test_input_goes_through_unchanged(pyro: PyroCommand) -> None:
 
 
 def test_a_command_that_does_not_read_its_input_ends_all_the_same(pyro: PyroCommand) -> None:
-    assert run_sh(pyro, "exit 3", stdin=bytes(8 << 20))[0] == 3
+    code, _, stderr = run_sh(pyro, "exit 3", stdin=bytes(8 << 20))
+    assert code == 3, stderr
 
 
 def test_output_appears_as_it_is_written(pyro: PyroCommand) -> None:

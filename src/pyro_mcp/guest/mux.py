@@ -271,4 +271,6 @@ class MuxSession:
             stream.fail(failure)
         self._streams.clear()
         self.closed.set()
-        self._writer.close()
+        # Not `close`, which lets what is unsent drain: where it drains before somebody aborts the transport, asyncio's
+        # own `abort` fails on a transport that has forgotten its loop.
+        self._writer.transport.abort()

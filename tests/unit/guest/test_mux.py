@@ -544,6 +544,21 @@ async def test_a_session_that_is_cancelled_ends_its_streams() -> None:
         assert both.session.ended == "the guest went away: the session was closed"
 
 
+async def test_the_channel_can_be_aborted_after_the_end_of_a_session_with_unsent_data() -> None:
+    async with pair() as both:
+        both.wire.stop_reading()
+        both.wire.writer.write(mux_frame(PING, SYN, 0, 1) * 100_000)
+        await until(lambda: both.session._writer.transport.get_write_buffer_size() > 0)
+        both.serving.cancel()
+        await asyncio.wait((both.serving,))
+        both.wire.read_again()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await both.wire.receive():
+                pass
+        # What the session's owner does in the end; asyncio's own fails if the rest has drained after a `close`.
+        both.session._writer.transport.abort()
+
+
 def test_a_lost_stream_is_an_error_of_the_guest() -> None:
     error = StreamReset("why")
     assert isinstance(error, GuestFailed)
