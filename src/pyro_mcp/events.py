@@ -6,10 +6,11 @@ object with a `type`.
 
 from dataclasses import dataclass
 
-from pyro_mcp import models
+from pyro_mcp import models, workspace_models
 from pyro_mcp.errors import DaemonFailed, InvalidRequest, PyroError, WireError, from_wire
-from pyro_mcp.models import EnvironmentInfo, Progress, RunAccepted, RunFinished, RunStarted
-from pyro_mcp.workspace_models import ExecInfo, ExecResult, ExecStarted, ExportReport, SyncReport, WorkspaceInfo
+from pyro_mcp.models.event import Event
+
+__all__ = ("Event", "OutputChunk", "error_to_json", "event_from_json", "event_to_json")
 
 
 @dataclass(frozen=True)
@@ -20,29 +21,26 @@ class OutputChunk:
     data: bytes
 
 
-RunEvent = RunAccepted | RunStarted | RunFinished
-WorkspaceEvent = WorkspaceInfo | ExecStarted | ExecInfo | ExecResult | SyncReport | ExportReport
-Event = RunEvent | Progress | EnvironmentInfo | WorkspaceEvent
-
-_TYPES: dict[str, type[Event]] = {
-    "accepted": RunAccepted,
-    "started": RunStarted,
-    "finished": RunFinished,
-    "progress": Progress,
-    "environment": EnvironmentInfo,
-    "workspace": WorkspaceInfo,
-    "exec_started": ExecStarted,
-    "exec": ExecInfo,
-    "exec_result": ExecResult,
-    "synced": SyncReport,
-    "exported": ExportReport,
+# By name alone: a client that follows a command should not wait for what only an export says (see `pyro_mcp.late`).
+_KINDS = {
+    "accepted": (models, "RunAccepted"),
+    "started": (models, "RunStarted"),
+    "finished": (models, "RunFinished"),
+    "progress": (models, "Progress"),
+    "environment": (models, "EnvironmentInfo"),
+    "workspace": (workspace_models, "WorkspaceInfo"),
+    "exec_started": (workspace_models, "ExecStarted"),
+    "exec": (workspace_models, "ExecInfo"),
+    "exec_result": (workspace_models, "ExecResult"),
+    "synced": (workspace_models, "SyncReport"),
+    "exported": (workspace_models, "ExportReport"),
 }
-_NAMES = {kind: name for name, kind in _TYPES.items()}
+_TYPES = {kind: name for name, (_, kind) in _KINDS.items()}
 
 
 def event_to_json(event: Event) -> dict[str, object]:
     """An event as a JSON object."""
-    return {"type": _NAMES[type(event)], **models.encode(event)}
+    return {"type": _TYPES[type(event).__name__], **models.encode(event)}
 
 
 def error_to_json(error: PyroError) -> dict[str, object]:
@@ -57,8 +55,14 @@ def event_from_json(content: dict[str, object]) -> Event:
     wire: WireError
     try:
         if name != "error":
-            return models.decode(_TYPES[str(name)], fields)
+            return models.decode(_kind(str(name)), fields)
         wire = models.decode(WireError, fields)
     except (KeyError, InvalidRequest) as error:
         raise DaemonFailed("daemon_protocol", f"the daemon sent an unknown event: {str(name)[:40]!r}") from error
     raise from_wire(wire)
+
+
+def _kind(name: str) -> type[Event]:
+    package, kind = _KINDS[name]
+    found: type[Event] = getattr(package, kind)
+    return found

@@ -13,13 +13,14 @@ from types import TracebackType
 
 _SAY_SECONDS = 20.0  # that a sandbox may take to get ready, which takes it some milliseconds
 _WORD = b"\n"
-# Its standard input is a socket: it says that it is there, waits for the word to go on, and the end of file is "no".
-_GATE = ("/bin/sh", "-c", 'echo >&0 && read -r word && exec "$@" </dev/null', "gate")
+# For a shell whose standard input is a socket: it says that it is there, waits for the word to go on, and the end of
+# file is "no".
+GATE = "echo >&0 && read -r word && exec </dev/null"
 
 
 def behind(argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` once the gate opens that is its standard input; it is a shell until then."""
-    return [*_GATE, *argv]
+    return ["/bin/sh", "-c", f'{GATE} && exec "$@"', "gate", *argv]
 
 
 class StartGate:

@@ -15,7 +15,7 @@ from pyro_mcp.cli.streams import silence
 from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.models import Progress, RunFinished, RunStarted
-from pyro_mcp.sdk.streams import CommandStream
+from pyro_mcp.sdk.command_stream import CommandStream
 from pyro_mcp.workspace_models import ExecInfo, ExecStarted
 
 End = TypeVar("End", bound=RunFinished | ExecInfo)

@@ -66,12 +66,12 @@ class DaemonClient:
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""
-        # Late, because it brings every kind of event there is, and most requests are answered with one object.
-        from pyro_mcp.daemon.event_reader import EventReader  # noqa: PLC0415
-
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(self._connection())
             answer = begin(connection, "POST", path, body)
+            # Late, because most requests are answered with one object, and this one is under way meanwhile.
+            from pyro_mcp.daemon.event_reader import EventReader  # noqa: PLC0415
+
             return EventReader(connection, answer, stack.pop_all().close)
 
     def upload(self, path: str, parts: Iterable[bytes]) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyro_mcp.models.codec import *
     from pyro_mcp.models.daemon import *
     from pyro_mcp.models.environments import *
+    from pyro_mcp.models.event import *
     from pyro_mcp.models.progress import *
     from pyro_mcp.models.ranges import *
     from pyro_mcp.models.runs import *
@@ -22,6 +23,7 @@ else:
             ".codec": ("decode", "encode"),
             ".daemon": ("DaemonHello",),
             ".environments": ("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest"),
+            ".event": ("Event",),
             ".progress": ("Progress",),
             ".ranges": ("MEM_MIB_RANGE", "TIMEOUT_SECONDS_RANGE", "VCPU_RANGE"),
             ".runs": ("RunAccepted", "RunFinished", "RunRequest", "RunStarted", "SignalRequest"),

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
+
 
 @dataclass(frozen=True)
-class EnvironmentInfo:
+class EnvironmentInfo(Event):
     """An environment of the catalog and what is installed of it. `size_bytes` is what it takes on disk."""
 
     name: str

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
+
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Event):
     """One step of long work. `done` and `total` count in `unit`; `total` is None where nobody can know it."""
 
     operation: str

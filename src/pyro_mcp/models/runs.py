@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -22,14 +24,14 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class RunAccepted:
+class RunAccepted(Event):
     """The first event of a run: what later signals and input are addressed to."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
-class RunStarted:
+class RunStarted(Event):
     """The command runs in its guest."""
 
     vmm: str
@@ -37,7 +39,7 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class RunFinished:
+class RunFinished(Event):
     """How the run ended. `exit_code` is the guest's own, 128+N after signal N, 124 after a time-out.
 
     `duration_ms` is the time from request to end, as the daemon saw it.

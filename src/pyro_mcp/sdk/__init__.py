@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest, RunStarted
     from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream
     from pyro_mcp.sdk.asynchronous import AsyncPyro
+    from pyro_mcp.sdk.exec_stream import ExecStream
     from pyro_mcp.sdk.pyro import Pyro
     from pyro_mcp.sdk.results import CommandResult, RunResult
-    from pyro_mcp.sdk.streams import ExecStream, RunStream
+    from pyro_mcp.sdk.run_stream import RunStream
     from pyro_mcp.workspace_models import (
         DiffEntry,
         DiffReport,
@@ -51,9 +52,10 @@ else:
             ),
             ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
             ".asynchronous": ("AsyncPyro",),
+            ".exec_stream": ("ExecStream",),
             ".pyro": ("Pyro",),
             ".results": ("CommandResult", "RunResult"),
-            ".streams": ("ExecStream", "RunStream"),
+            ".run_stream": ("RunStream",),
             "pyro_mcp.workspace_models": (
                 *("DiffEntry", "DiffReport", "ExecInfo", "ExecRequest", "ExecResult", "ExecStarted", "ExportReport"),
                 *("FileContent", "FileEntry", "FileListing", "OutputPage", "PatchReport", "PatchedFile"),

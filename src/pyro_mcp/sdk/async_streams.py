@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from pyro_mcp.events import Event, OutputChunk
-from pyro_mcp.sdk.streams import CommandStream, ExecStream, RunStream
+from pyro_mcp.sdk.command_stream import CommandStream
+from pyro_mcp.sdk.exec_stream import ExecStream
+from pyro_mcp.sdk.run_stream import RunStream
 from pyro_mcp.sdk.threads import Worker, in_a_thread
 
 S = TypeVar("S", bound=CommandStream)

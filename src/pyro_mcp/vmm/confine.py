@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyro_mcp.process import run
+from pyro_mcp.start_gate import GATE
 from pyro_mcp.vmm.kvm_device import KvmAccess
 
 BWRAP = "bwrap"
@@ -38,12 +39,7 @@ _NOBODY = 65534
 _TO_BECOME_ANOTHER = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 # The sandbox's first process asks to die with the outermost one, and then waits for its children; it never sleeps (S)
 # before. Until then nothing in here goes on: whoever kills the outermost process ends all of it.
-_ONCE_BOUND = (
-    "/bin/sh",
-    "-c",
-    'while read -r _ _ state _ </proc/1/stat; [ "$state" != S ]; do :; done; exec "$@"',
-    "sh",
-)
+_ONCE_BOUND = 'while read -r _ _ state _ </proc/1/stat; [ "$state" != S ]; do :; done'
 
 _ADDRESS_SPACE_BESIDE_GUEST = 4 << 30  # bytes: programs, libraries, stacks and translated code
 
@@ -76,8 +72,8 @@ def limits(*, mem_mib: int, file_bytes: int) -> Mapping[int, int]:
     }
 
 
-def confined(argv: Sequence[str], sandbox: Sandbox) -> list[str]:
-    """The command line that runs `argv` confined.
+def confined(argv: Sequence[str], sandbox: Sandbox, *, gated: bool = False) -> list[str]:
+    """The command line that runs `argv` confined, in the sandbox's folder; with `gated` behind a gate (`StartGate`).
 
     Open descriptors are passed on as they are; give one only for a file that may be written: whoever owns a file can
     make a descriptor for reading into one for writing.
@@ -88,12 +84,11 @@ def confined(argv: Sequence[str], sandbox: Sandbox) -> list[str]:
         rest += ("--dev-bind", str(sandbox.kvm.node), str(sandbox.kvm.device))
     if sandbox.folder is not None:
         rest += ("--bind", str(sandbox.folder), str(FOLDER))
-        # Only its owner may enter it, which is what the program becomes last of all.
-        argv = ("/usr/bin/env", "-C", str(FOLDER), *argv)
-    rest += ("--remount-ro", "/", "--", *_ONCE_BOUND)
+    rest += ("--remount-ro", "/", "--")
+    steps = _steps(sandbox, gated=gated)
     if os.geteuid() == 0:
-        return [BWRAP, *_RULES, *_TO_BECOME_ANOTHER, *_NAMESPACES, *rest, *_becoming_another(sandbox), *argv]
-    return [BWRAP, *_RULES, "--unshare-user", *_NAMESPACES, *rest, *argv]
+        return [BWRAP, *_RULES, *_TO_BECOME_ANOTHER, *_NAMESPACES, *rest, *_becoming_another(sandbox), *steps, *argv]
+    return [BWRAP, *_RULES, "--unshare-user", *_NAMESPACES, *rest, *steps, *argv]
 
 
 async def why_unconfinable() -> str | None:
@@ -104,6 +99,16 @@ async def why_unconfinable() -> str | None:
     if outcome.exit_code != 0:
         return outcome.stderr.decode(errors="replace").strip() or f"bwrap ended with {outcome.exit_code}"
     return None
+
+
+def _steps(sandbox: Sandbox, *, gated: bool) -> Sequence[str]:
+    """What the last program before the confined one does: one shell, because each program takes its time to start."""
+    steps = [_ONCE_BOUND]
+    if sandbox.folder is not None:
+        steps.append(f"cd {FOLDER}")  # only its owner may enter it, which is what we are by now
+    if gated:
+        steps.append(GATE)
+    return ("/bin/sh", "-c", " && ".join([*steps, 'exec "$@"']), "sh")
 
 
 def _becoming_another(sandbox: Sandbox) -> Sequence[str]:

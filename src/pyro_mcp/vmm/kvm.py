@@ -34,7 +34,7 @@ _KERNEL_ARGUMENTS = (
 )
 _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints, see guest-agent/src/console.rs
 # How whoever ends before the VMM has started begins its line.
-_SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"/usr/bin/env: ", b"gate: ")
+_SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"gate: ")
 # The names of files inside the sandbox.
 _FIRECRACKER = confine.INPUTS / "firecracker"
 _KERNEL = confine.INPUTS / "kernel"

@@ -36,8 +36,9 @@ class Program:
 
     def command(self) -> list[str]:
         """The whole command line."""
-        gated = behind(self.argv)
-        return gated if self.sandbox is None else confined(gated, self.sandbox)
+        if self.sandbox is None:
+            return behind(self.argv)
+        return confined(self.argv, self.sandbox, gated=True)
 
 
 @asynccontextmanager

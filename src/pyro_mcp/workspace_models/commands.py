@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
 from pyro_mcp.workspace_models.constants import SHOWN_OUTPUT_BYTES
 
 
@@ -27,14 +28,14 @@ class WaitedExecRequest:
 
 
 @dataclass(frozen=True)
-class ExecStarted:
+class ExecStarted(Event):
     """A command runs in its workspace under this id."""
 
     exec_id: str
 
 
 @dataclass(frozen=True)
-class ExecInfo:
+class ExecInfo(Event):
     """A command of a workspace's history; of a very long one, `command` is the beginning.
 
     `status` is one of running, exited, timed_out, cancelled, lost (the machine went away under it), failed (it could
@@ -53,7 +54,7 @@ class ExecInfo:
 
 
 @dataclass(frozen=True)
-class ExecResult:
+class ExecResult(Event):
     """A command that was waited for: how it stands, and the beginning and the end of its output.
 
     Both together are at most `SHOWN_OUTPUT_BYTES`; where `tail` is empty, `head` is all of it. stdout and stderr stand

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pyro_mcp.models.event import Event
+
 
 @dataclass(frozen=True)
 class SeedInfo:
@@ -13,7 +15,7 @@ class SeedInfo:
 
 
 @dataclass(frozen=True)
-class WorkspaceInfo:
+class WorkspaceInfo(Event):
     """A workspace as it is now.
 
     `state` is one of creating, running, stopped, deleted. `stopped_because` tells why a stopped one is: user, expired,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
 from pyro_mcp.workspace_models.constants import WORKSPACE_FOLDER
 
 
@@ -15,7 +16,7 @@ class SyncPush:
 
 
 @dataclass(frozen=True)
-class SyncReport:
+class SyncReport(Event):
     """What was copied; `bytes` counts the files' contents."""
 
     files: int
@@ -37,7 +38,7 @@ class ExportPath:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Event):
     """What was copied to `output`; `bytes` counts the files' contents.
 
     `skipped` names what was not copied: links that lead out of the exported folder, and `.git` unless it was asked for.

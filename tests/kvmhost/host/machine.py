@@ -74,6 +74,7 @@ def _command_line(parts: Parts, output_fd: int) -> list[str]:
         *("-M", "microvm,x-option-roms=off,rtc=on,acpi=on", "-bios", "qboot.rom"),
         *("-accel", "tcg,thread=multi", "-cpu", _CPU, "-smp", str(_VCPUS), "-m", f"{_MEM_MIB}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-monitor", f"unix:{parts.folder / 'monitor'},server=on,wait=off"),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", f"{_KERNEL_ARGUMENTS}{rate} {drives}"),
         *("-chardev", f"file,id=console,path={parts.folder / 'console.log'}", "-serial", "chardev:console"),

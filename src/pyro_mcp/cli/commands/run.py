@@ -35,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from pyro_mcp.cli.run_session import RunSession
     from pyro_mcp.models import RunFinished, RunRequest
     from pyro_mcp.sdk import Pyro
 
@@ -49,7 +48,10 @@ def execute(arguments: argparse.Namespace) -> int:
         network=arguments.network,
         stdin=True,
     )
-    session = RunSession(Pyro().stream_in_vm(request), RunFinished, keep_output=arguments.json)
+    run = Pyro().stream_in_vm(request)
+    from pyro_mcp.cli.run_session import RunSession  # while the machine boots
+
+    session = RunSession(run, RunFinished, keep_output=arguments.json)
     finished = session.follow()
     if arguments.json:
         print(json.dumps(session.result(finished), indent=2))

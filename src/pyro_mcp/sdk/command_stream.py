@@ -1,4 +1,4 @@
-"""Commands under way, followed as they happen."""
+"""A command under way, followed as it happens."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,6 @@ from pyro_mcp import models
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.errors import DaemonFailed
 from pyro_mcp.events import Event, OutputChunk
-from pyro_mcp.models import RunAccepted, RunFinished, RunRequest, SignalRequest
-from pyro_mcp.sdk.addresses import exec_path, workspace_path
-from pyro_mcp.workspace_models import ExecInfo, ExecRequest, ExecStarted
 
 
 class CommandStream:
@@ -46,7 +43,7 @@ class CommandStream:
 
     def signal(self, number: int) -> None:
         """Send a signal (1 to 64) to the command's process group. Raises `NotFound` when it has ended."""
-        self._daemon.ask("POST", f"{self._path}/signal", models.encode(SignalRequest(number)))
+        self._daemon.ask("POST", f"{self._path}/signal", models.encode(models.SignalRequest(number)))
 
     def send_input(self, parts: Iterable[bytes]) -> None:
         """Give the command its input, part by part as `parts` yields them, and end it; returns when all is taken."""
@@ -77,32 +74,3 @@ class CommandStream:
     def _learn(self, event: Event | OutputChunk) -> None:
         """Take from the first event what signals and input are addressed to."""
         raise NotImplementedError
-
-
-class RunStream(CommandStream):
-    """A command in a throwaway VM: `RunAccepted`, `Progress`, `RunStarted`, output, and last `RunFinished`."""
-
-    _END = RunFinished
-
-    def __init__(self, daemon: DaemonClient, request: RunRequest) -> None:
-        super().__init__(daemon, "/v1/runs", request)
-
-    def _learn(self, event: Event | OutputChunk) -> None:
-        if isinstance(event, RunAccepted):
-            self._path = f"/v1/runs/{event.run_id}"
-
-
-class ExecStream(CommandStream):
-    """A command in a workspace: `ExecStarted`, output, and last `ExecInfo`. `exec_id` is empty before its start."""
-
-    _END = ExecInfo
-
-    def __init__(self, daemon: DaemonClient, workspace: str, request: ExecRequest) -> None:
-        super().__init__(daemon, workspace_path(workspace, "/execs"), request)
-        self.exec_id = ""
-        self._workspace = workspace
-
-    def _learn(self, event: Event | OutputChunk) -> None:
-        if isinstance(event, ExecStarted):
-            self.exec_id = event.exec_id
-            self._path = exec_path(self._workspace, event.exec_id)
