@@ -1,5 +1,6 @@
 """How well a VMM is shut in on this host, by a program that was shut in."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from pyro_mcp.doctor.mending import apt_install, as_root
 from pyro_mcp.doctor.report import Row, passed, warning
 from pyro_mcp.doctor.shared import Shared
+from pyro_mcp.vmm import cgroup
 from pyro_mcp.vmm.confine import BWRAP
 
 NAME = "isolation"
@@ -24,20 +26,33 @@ _CONTAINER = (
 
 
 async def examine(shared: Shared) -> Row:
-    return row_for(await shared.unconfinable.get(), runs_as_root=os.geteuid() == 0, settings=_SYSTEM_SETTINGS)
+    return row_for(
+        await shared.unconfinable.get(),
+        runs_as_root=os.geteuid() == 0,
+        has_groups=await asyncio.to_thread(cgroup.find) is not None,
+        settings=_SYSTEM_SETTINGS,
+    )
 
 
-def row_for(unconfinable: str | None, *, runs_as_root: bool, settings: Path) -> Row:
-    """The row for `why_unconfinable`'s answer; `settings` is where sysctl's files are."""
-    user = "started by root" if runs_as_root else "started by an ordinary user"
+def row_for(unconfinable: str | None, *, runs_as_root: bool, has_groups: bool, settings: Path) -> Row:
+    """The row for `why_unconfinable`'s answer; `has_groups` tells of control groups, `settings` is where sysctl's
+    files are."""
     if unconfinable is None:
+        user = "a user of its own (started by root)" if runs_as_root else "the ordinary user that started it"
         return passed(
             NAME,
             "full: every VMM runs in namespaces of its own, without network, capabilities, other processes or any file"
-            f" of this host but /usr and its inputs, read-only, under a seccomp filter ({user})",
+            " of this host but /usr and its inputs, read-only, under a seccomp filter,"
+            f" as {user}, and {_bounds(has_groups)}",
         )
     found = f"weak: a VMM has nothing but its seccomp filter between it and {_at_risk(runs_as_root)}: {unconfinable}"
     return warning(NAME, found, _mend(settings))
+
+
+def _bounds(has_groups: bool, /) -> str:
+    if has_groups:
+        return "in a control group that bounds its memory and its threads"
+    return "bounded in its memory by a resource limit alone: no control group here is ours to make others below"
 
 
 def _at_risk(runs_as_root: bool) -> str:

@@ -20,19 +20,21 @@ def with_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
-@pytest.mark.parametrize(("root", "words"), [(True, "started by root"), (False, "started by an ordinary user")])
-def test_full_isolation_is_named(settings_folder: Path, root: bool, words: str) -> None:
-    row = isolation.row_for(None, runs_as_root=root, settings=settings_folder)
+@pytest.mark.parametrize(("root", "user"), [(True, "a user of its own"), (False, "the ordinary user")])
+@pytest.mark.parametrize(("groups", "bounds"), [(True, "in a control group"), (False, "by a resource limit alone")])
+def test_full_isolation_is_named(settings_folder: Path, root: bool, user: str, groups: bool, bounds: str) -> None:
+    row = isolation.row_for(None, runs_as_root=root, has_groups=groups, settings=settings_folder)
     assert row.status is Status.PASS
     assert row.found.startswith("full: ")
-    assert words in row.found
+    assert user in row.found
+    assert bounds in row.found
 
 
 def test_without_bubblewrap_it_is_to_be_installed(
     settings_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    row = isolation.row_for("bubblewrap is not installed", runs_as_root=True, settings=settings_folder)
+    row = isolation.row_for("bubblewrap is not installed", runs_as_root=True, has_groups=True, settings=settings_folder)
     assert row.status is Status.WARN
     assert row.found.startswith("weak: ")
     assert "this whole machine" in row.found
@@ -50,7 +52,7 @@ def test_without_bubblewrap_it_is_to_be_installed(
 )
 def test_the_setting_that_forbids_namespaces_is_named(settings_folder: Path, name: str, value: str) -> None:
     (settings_folder / name).write_text(value)
-    row = isolation.row_for("no permission", runs_as_root=False, settings=settings_folder)
+    row = isolation.row_for("no permission", runs_as_root=False, has_groups=True, settings=settings_folder)
     assert row.status is Status.WARN
     assert "what this user may do: no permission" in row.found
     assert f"sysctl {name.replace('/', '.')}=" in (row.mend or "")
@@ -58,5 +60,5 @@ def test_the_setting_that_forbids_namespaces_is_named(settings_folder: Path, nam
 
 @pytest.mark.usefixtures("with_bubblewrap")
 def test_with_no_setting_to_blame_it_is_what_the_machine_runs_in(settings_folder: Path) -> None:
-    row = isolation.row_for("no permission", runs_as_root=False, settings=settings_folder)
+    row = isolation.row_for("no permission", runs_as_root=False, has_groups=True, settings=settings_folder)
     assert "--security-opt" in (row.mend or "")
