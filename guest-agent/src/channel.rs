@@ -20,6 +20,7 @@ pub struct Channel {
     file: fs::File,
     /// Whether an end of input may be followed by a new connection, as on a virtio-serial port.
     reconnects: bool,
+    is_socket: bool,
 }
 
 impl Channel {
@@ -27,11 +28,16 @@ impl Channel {
     /// socket in its place.
     pub fn from_socket(socket: OwnedFd, reconnects: bool) -> io::Result<Self> {
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Self { file: socket.into(), reconnects })
+        Ok(Self { file: socket.into(), reconnects, is_socket: true })
     }
 
     pub fn into_file(self) -> fs::File {
         self.file
+    }
+
+    /// Whether this is a socket, which a new one may follow, or a port, whose hosts come and go.
+    pub fn is_socket(&self) -> bool {
+        self.is_socket
     }
 
     pub fn reconnects(&self) -> bool {
@@ -66,7 +72,7 @@ pub fn open_port(uevents: &Uevents) -> Result<Channel> {
         .custom_flags(libc::O_NONBLOCK)
         .open(&node)
         .map_err(|error| Failure::new(format!("open {}", node.display()), error))?;
-    Ok(Channel { file, reconnects: true })
+    Ok(Channel { file, reconnects: true, is_socket: false })
 }
 
 /// The device name of the port, such as `vport0p1`. The driver learns the names of ports only after it made them, so

@@ -33,9 +33,7 @@ pub struct Options {
     pub disk: Option<PathBuf>,
     /// `pyro.modules`: block device with a squashfs of the contents of `/lib/modules`.
     pub modules: Option<PathBuf>,
-    /// `pyro.workspace=on`: an overlay of its own on `/workspace`, kept commands, and tools.
-    pub workspace: bool,
-    /// `pyro.seed`: block device with a squashfs of what `/workspace` begins with; without it that is nothing.
+    /// `pyro.seed`: block device with a squashfs of what `/workspace` begins with, where the host says that it does.
     pub seed: Option<PathBuf>,
     /// Words that begin with `pyro.` and mean nothing to this agent.
     pub unknown: Vec<String>,
@@ -61,7 +59,6 @@ impl Options {
             Some(("image", path)) if is_absolute(path) => self.image = Some(path.into()),
             Some(("disk", path)) if is_absolute(path) => self.disk = Some(path.into()),
             Some(("modules", path)) if is_absolute(path) => self.modules = Some(path.into()),
-            Some(("workspace", "on")) => self.workspace = true,
             Some(("seed", path)) if is_absolute(path) => self.seed = Some(path.into()),
             _ => return false,
         }
@@ -87,16 +84,9 @@ mod tests {
         assert_eq!(options.disk, Some("/dev/vdb".into()));
         assert_eq!(options.modules, Some("/dev/vdc".into()));
         assert_eq!(Options::parse("pyro.channel=vsock").channel, Some(ChannelKind::Vsock));
-        assert!(!options.workspace && options.seed.is_none());
+        assert_eq!(options.seed, None);
+        assert_eq!(Options::parse("pyro.seed=/dev/vdd").seed, Some("/dev/vdd".into()));
         assert!(options.unknown.is_empty());
-    }
-
-    #[test]
-    fn a_workspace_and_its_seed() {
-        let options = Options::parse("pyro.workspace=on pyro.seed=/dev/vdd");
-        assert!(options.workspace);
-        assert_eq!(options.seed, Some("/dev/vdd".into()));
-        assert_eq!(Options::parse("pyro.workspace=off pyro.seed=vdd").unknown.len(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::commands::Commands;
 use crate::console::report;
-use crate::greeting::{Greeting, Identity};
+use crate::greeting::{Begun, Greeting, Identity};
 use crate::outgoing::Outgoing;
 use crate::session::{Ended, Session};
 
@@ -46,9 +46,9 @@ impl Dialogue {
         loop {
             match &mut self.phase {
                 Phase::Greeting(greeting) => {
-                    let Some(rest) = greeting.receive(&bytes, &self.identity, &mut self.outgoing) else { return };
-                    self.phase = Phase::Session(Session::default());
-                    bytes = Cow::Owned(rest);
+                    let begun = greeting.receive(&bytes, Some(&self.identity), &mut self.outgoing);
+                    let Some(begun) = begun else { return };
+                    bytes = Cow::Owned(self.begin(begun));
                 }
                 Phase::Session(session) => {
                     let outcome = session.receive(&bytes, &mut self.commands);
@@ -62,6 +62,19 @@ impl Dialogue {
                 }
             }
         }
+    }
+
+    /// Begins a session; what the host said after its start is returned.
+    fn begin(&mut self, begun: Begun) -> Vec<u8> {
+        begun.confirm(&mut self.outgoing);
+        self.phase = Phase::Session(Session::default());
+        begun.rest
+    }
+
+    /// Begins with a session whose start came before there was a dialogue.
+    pub fn resume(&mut self, begun: Begun) {
+        let rest = self.begin(begun);
+        self.take(&rest);
     }
 
     /// Ends the session, if there is one; its commands are cancelled.

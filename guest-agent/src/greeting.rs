@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use crate::machine::Machine;
 use crate::outgoing::Outgoing;
 use crate::preamble::{encode, Empty, Kind, Nonce, Packet, Reply, Scanner, GENERATION};
 
@@ -17,13 +18,31 @@ impl Identity {
     pub fn read() -> io::Result<Self> {
         Ok(Self { boot_id: fs::read_to_string(BOOT_ID)?.trim_end().to_owned() })
     }
+}
 
-    fn reply(&self) -> Reply {
-        Reply {
-            generation: GENERATION,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: self.boot_id.clone(),
-        }
+/// A session that begins: the host waits for its start to be confirmed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub nonce: Nonce,
+    /// What came with the start.
+    pub machine: Option<Machine>,
+    /// What came after it.
+    pub rest: Vec<u8>,
+}
+
+impl Begun {
+    /// Confirms the start.
+    pub fn confirm(&self, outgoing: &mut Outgoing) {
+        send(outgoing, &encode(Kind::Started, &self.nonce, &Empty {}));
+    }
+}
+
+/// A guest that has no identity yet waits for it.
+fn reply(identity: Option<&Identity>) -> Reply {
+    Reply {
+        generation: GENERATION,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: identity.map(|identity| identity.boot_id.clone()),
     }
 }
 
@@ -36,18 +55,20 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Takes bytes from the host. Returns what came after the start, once it has come.
-    pub fn receive(&mut self, bytes: &[u8], identity: &Identity, outgoing: &mut Outgoing) -> Option<Vec<u8>> {
+    /// Takes bytes from the host. Returns the session that begins, once a start has come.
+    pub fn receive(&mut self, bytes: &[u8], identity: Option<&Identity>, outgoing: &mut Outgoing) -> Option<Begun> {
         self.scanner.push(bytes);
         while let Some(packet) = self.scanner.take_packet() {
             match packet {
                 Packet::Hello { nonce, generation } => {
                     self.answered = (generation == GENERATION).then_some(nonce);
-                    send(outgoing, &encode(Kind::Reply, &nonce, &identity.reply()));
+                    send(outgoing, &encode(Kind::Reply, &nonce, &reply(identity)));
                 }
-                Packet::Start { nonce } if self.answered == Some(nonce) => {
-                    send(outgoing, &encode(Kind::Started, &nonce, &Empty {}));
-                    return Some(std::mem::take(&mut self.scanner).into_rest());
+                // A guest that waits begins nothing before it knows what to be.
+                Packet::Start { nonce, machine }
+                    if self.answered == Some(nonce) && (identity.is_some() || machine.is_some()) =>
+                {
+                    return Some(Begun { nonce, machine, rest: std::mem::take(&mut self.scanner).into_rest() });
                 }
                 Packet::Start { .. } => {}
             }
@@ -66,7 +87,7 @@ fn send(outgoing: &mut Outgoing, packet: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preamble::{Hello, HEADER_LEN, NONCE_LEN};
+    use crate::preamble::{Hello, Start, HEADER_LEN, NONCE_LEN};
 
     const A: Nonce = [1; NONCE_LEN];
     const B: Nonce = [2; NONCE_LEN];
@@ -80,19 +101,21 @@ mod tests {
     }
 
     fn start(nonce: &Nonce) -> Vec<u8> {
-        encode(Kind::Start, nonce, &Empty {})
+        encode(Kind::Start, nonce, &Start { machine: None })
     }
 
     #[test]
     fn hello_reply_start_started() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
-        assert_eq!(greeting.receive(&hello(&A, GENERATION), &identity(), &mut outgoing), None);
+        assert_eq!(greeting.receive(&hello(&A, GENERATION), Some(&identity()), &mut outgoing), None);
         let reply: Reply = serde_json::from_slice(&outgoing.pending()[HEADER_LEN..]).unwrap();
-        assert_eq!((reply.generation, reply.boot_id.as_str()), (GENERATION, "a-boot"));
+        assert_eq!((reply.generation, reply.boot_id.as_deref()), (GENERATION, Some("a-boot")));
         assert_eq!(outgoing.pending()[..21], [&b"PYROR"[..], &A].concat());
         outgoing.clear();
         let bytes = [&start(&A)[..], b"yamux"].concat();
-        assert_eq!(greeting.receive(&bytes, &identity(), &mut outgoing), Some(b"yamux".to_vec()));
+        let begun = greeting.receive(&bytes, Some(&identity()), &mut outgoing).unwrap();
+        assert_eq!(begun, Begun { nonce: A, machine: None, rest: b"yamux".to_vec() });
+        begun.confirm(&mut outgoing);
         assert_eq!(outgoing.pending(), [&b"PYROA"[..], &A, &[0, 0, 0, 2], b"{}"].concat());
     }
 
@@ -100,15 +123,15 @@ mod tests {
     fn only_the_last_hello_can_be_started() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
         let bytes = [hello(&A, GENERATION), hello(&B, GENERATION), start(&A)].concat();
-        assert_eq!(greeting.receive(&bytes, &identity(), &mut outgoing), None);
-        assert_eq!(greeting.receive(&start(&B), &identity(), &mut outgoing), Some(vec![]));
+        assert_eq!(greeting.receive(&bytes, Some(&identity()), &mut outgoing), None);
+        assert_eq!(greeting.receive(&start(&B), Some(&identity()), &mut outgoing).unwrap().nonce, B);
     }
 
     #[test]
     fn another_generation_is_answered_and_goes_no_further() {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
         let bytes = [hello(&A, GENERATION + 1), start(&A)].concat();
-        assert_eq!(greeting.receive(&bytes, &identity(), &mut outgoing), None);
+        assert_eq!(greeting.receive(&bytes, Some(&identity()), &mut outgoing), None);
         let reply: Reply = serde_json::from_slice(&outgoing.pending()[HEADER_LEN..]).unwrap();
         assert_eq!(reply.generation, GENERATION);
     }
@@ -118,7 +141,7 @@ mod tests {
         let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
         outgoing.filled(outgoing.room() - 10);
         let pending = outgoing.pending().len();
-        greeting.receive(&hello(&A, GENERATION), &identity(), &mut outgoing);
+        greeting.receive(&hello(&A, GENERATION), Some(&identity()), &mut outgoing);
         assert_eq!(outgoing.pending().len(), pending);
     }
 }

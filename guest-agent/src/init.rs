@@ -9,34 +9,43 @@ use std::path::Path;
 use crate::channel::{self, Channel};
 use crate::cmdline::{ChannelKind, Options};
 use crate::console::{report, Failure, Result};
+use crate::greeting::Begun;
 use crate::listener::Listener;
 use crate::root::Mounts;
 use crate::tools::Place;
 use crate::uevent::Uevents;
-use crate::{initramfs, modules, root, system, vsock};
+use crate::waiting::{self, Assigned};
+use crate::{initramfs, modules, rebirth, root, system, vsock};
 
 const MODULES: &str = "/modules";
 
-/// A booted guest.
+/// A guest that is the machine which it is to be.
 pub struct Guest {
     pub channel: Channel,
     /// Where the next channel comes from, if the host does not come back on this one.
     pub listener: Option<Listener>,
+    /// The session in which the host said what machine it is.
+    pub begun: Begun,
     pub mounts: Mounts,
     /// What tools work on, in a guest with a workspace.
     pub place: Option<Place>,
 }
 
+/// Boots as far as all machines are the same, waits for the host's word which one this is, and becomes it.
 pub fn boot() -> Result<Guest> {
     system::mount_kernel_file_systems()?;
     let options = read_options()?;
     let uevents = Uevents::open()?;
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
-    let (mounts, place) = root::enter(&options, &uevents)?;
-    system::prepare(&options, &uevents)?;
+    root::mount_image(&options, &uevents)?;
     let (channel, listener) = open_channel(&options, &uevents)?;
-    Ok(Guest { channel, listener, mounts, place })
+    let Assigned { channel, machine, begun } =
+        waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;
+    rebirth::begin(&machine)?;
+    let (mounts, place) = root::enter(&options, &machine, &uevents)?;
+    system::prepare(&options, &machine, &uevents)?;
+    Ok(Guest { channel, listener, begun, mounts, place })
 }
 
 fn read_options() -> Result<Options> {

@@ -36,6 +36,7 @@ fn live() -> Result<std::convert::Infallible> {
     if let Some(listener) = guest.listener {
         server.listen(listener).map_err(failed)?;
     }
+    server.resume(guest.begun);
     server.run();
     drop(server);
     // By now the server is gone, and with it the open logs, without which the disk can be made read-only.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
+
 pub const MAGIC: &[u8; 4] = b"PYRO";
 pub const NONCE_LEN: usize = 16;
 pub const HEADER_LEN: usize = MAGIC.len() + 1 + NONCE_LEN + 4;
@@ -10,7 +12,7 @@ pub const HEADER_LEN: usize = MAGIC.len() + 1 + NONCE_LEN + 4;
 pub const MAX_LEN: usize = 4096;
 
 /// The generation of the protocol that this agent speaks.
-pub const GENERATION: u32 = 2;
+pub const GENERATION: u32 = 3;
 
 pub type Nonce = [u8; NONCE_LEN];
 
@@ -34,10 +36,20 @@ pub struct Hello {
 pub struct Reply {
     pub generation: u32,
     pub agent_version: String,
-    pub boot_id: String,
+    /// Null while the guest waits to be told what machine it is.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub boot_id: Option<String>,
 }
 
-/// The payload of a start and of its confirmation.
+/// A start says what machine the guest is to be, where that is still to be said.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// The payload of a start's confirmation.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
@@ -46,7 +58,7 @@ pub struct Empty {}
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet {
     Hello { nonce: Nonce, generation: u32 },
-    Start { nonce: Nonce },
+    Start { nonce: Nonce, machine: Option<Machine> },
 }
 
 /// Encodes a packet. The payload is one of this module's and far shorter than the limit.
@@ -124,8 +136,8 @@ fn parse(kind: u8, nonce: Nonce, payload: &[u8]) -> Option<Packet> {
         let hello: Hello = serde_json::from_slice(payload).ok()?;
         return Some(Packet::Hello { nonce, generation: hello.generation });
     }
-    serde_json::from_slice::<Empty>(payload).ok()?;
-    Some(Packet::Start { nonce })
+    let Start { machine } = serde_json::from_slice(payload).ok()?;
+    machine.as_ref().is_none_or(Machine::is_sound).then_some(Packet::Start { nonce, machine })
 }
 
 #[cfg(test)]
@@ -140,7 +152,7 @@ mod tests {
     }
 
     fn start(nonce: &Nonce) -> Vec<u8> {
-        encode(Kind::Start, nonce, &Empty {})
+        encode(Kind::Start, nonce, &Start { machine: None })
     }
 
     fn packets(bytes: &[u8], step: usize) -> Vec<Packet> {
@@ -161,7 +173,7 @@ mod tests {
         let expected = [
             Packet::Hello { nonce: A, generation: 1 },
             Packet::Hello { nonce: B, generation: 1 },
-            Packet::Start { nonce: B },
+            Packet::Start { nonce: B, machine: None },
         ];
         for step in 1..bytes.len() {
             assert_eq!(packets(&bytes, step), expected, "in steps of {step}");
@@ -207,7 +219,7 @@ mod tests {
     fn what_follows_a_packet_is_kept() {
         let mut scanner = Scanner::default();
         scanner.push(&[&start(&A)[..], b"yamux"].concat());
-        assert_eq!(scanner.take_packet(), Some(Packet::Start { nonce: A }));
+        assert_eq!(scanner.take_packet(), Some(Packet::Start { nonce: A, machine: None }));
         assert_eq!(scanner.into_rest(), b"yamux");
     }
 }

@@ -9,7 +9,9 @@ use nix::unistd::{chdir, chroot};
 
 use crate::cmdline::Options;
 use crate::console::{Failure, Result};
+use crate::machine::Machine;
 use crate::mount::{make_directory, Mount};
+use crate::rebirth;
 use crate::tools::Place;
 use crate::uevent::Uevents;
 
@@ -26,12 +28,15 @@ pub struct Mounts {
     pub changes: File,
 }
 
-/// Mounts the overlay, and in it that of the workspace if there is to be one, and makes it `/`.
-pub fn enter(options: &Options, uevents: &Uevents) -> Result<(Mounts, Option<Place>)> {
-    mount_image(options, uevents)?;
+/// Mounts the overlay over the image, and in it that of the workspace if there is to be one, and makes it `/`.
+pub fn enter(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<(Mounts, Option<Place>)> {
     mount_changes(options, uevents)?;
     mount_overlay()?;
-    let place = options.workspace.then(|| mount_workspace(options, uevents)).transpose()?;
+    let seed = options.seed.as_deref().filter(|_| machine.seed);
+    if machine.seed && seed.is_none() {
+        return Err(Failure::new("find the seed", "no pyro.seed= on the kernel command line"));
+    }
+    let place = machine.workspace.then(|| mount_workspace(seed, uevents)).transpose()?;
     let failed = |error| Failure::new("open what was mounted", error);
     let workspace = place.as_ref().map(|place| place.workspace.try_clone()).transpose().map_err(failed)?;
     let changes = File::open(CHANGES).map_err(failed)?;
@@ -39,7 +44,8 @@ pub fn enter(options: &Options, uevents: &Uevents) -> Result<(Mounts, Option<Pla
     Ok((Mounts { workspace, changes }, place))
 }
 
-fn mount_image(options: &Options, uevents: &Uevents) -> Result<()> {
+/// Mounts the image, which all machines made of this guest have in common.
+pub fn mount_image(options: &Options, uevents: &Uevents) -> Result<()> {
     let Some(device) = &options.image else {
         return Err(Failure::new("find the root image", "no pyro.image= on the kernel command line"));
     };
@@ -51,6 +57,7 @@ fn mount_changes(options: &Options, uevents: &Uevents) -> Result<()> {
     match &options.disk {
         Some(device) => {
             uevents.wait_for_node(device)?;
+            rebirth::forget(device)?;
             // With `discard` what is deleted is given back to the host, whose file is sparse.
             Mount::device(device, "ext4", Path::new(CHANGES)).flags(MsFlags::MS_NOATIME).data("discard").apply()
         }
@@ -69,10 +76,10 @@ fn mount_overlay() -> Result<()> {
 
 /// Mounts an overlay of its own on `/workspace`: the seed below, the disk above, so that what was changed there can be
 /// told from all else. The upper layer's directory is what `/workspace` looks like.
-fn mount_workspace(options: &Options, uevents: &Uevents) -> Result<Place> {
+fn mount_workspace(seed: Option<&Path>, uevents: &Uevents) -> Result<Place> {
     let folder = |name: &str| PathBuf::from(format!("{CHANGES}/{name}"));
     let (upper, work) = (folder("workspace/upper"), folder("workspace/work"));
-    let lower = match &options.seed {
+    let lower = match seed {
         Some(_) => PathBuf::from(SEED),
         None => folder("workspace/empty"),
     };
@@ -80,8 +87,9 @@ fn mount_workspace(options: &Options, uevents: &Uevents) -> Result<Place> {
     for directory in [&upper, &work, &lower, &commands] {
         make_directory(directory)?;
     }
-    if let Some(device) = &options.seed {
+    if let Some(device) = seed {
         uevents.wait_for_node(device)?;
+        rebirth::forget(device)?;
         Mount::device(device, "squashfs", Path::new(SEED)).flags(MsFlags::MS_RDONLY).apply()?;
     }
     let target = PathBuf::from(format!("{ROOT}/workspace"));

@@ -10,7 +10,7 @@ use crate::channel::Channel;
 use crate::commands::Commands;
 use crate::console::report;
 use crate::dialogue::Dialogue;
-use crate::greeting::Identity;
+use crate::greeting::{Begun, Identity};
 use crate::listener::Listener;
 use crate::poller::{Poller, Token};
 use crate::reap::Children;
@@ -77,6 +77,11 @@ impl Server {
             listener: None,
             has_caller: false,
         })
+    }
+
+    /// Begins with a session whose start came before there was a server.
+    pub fn resume(&mut self, begun: Begun) {
+        self.dialogue.resume(begun);
     }
 
     /// Takes a new channel from there whenever the host is gone.

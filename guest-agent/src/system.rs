@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::libc;
@@ -13,10 +13,11 @@ use nix::unistd::sethostname;
 
 use crate::cmdline::Options;
 use crate::console::{report, Failure, Result};
+use crate::machine::Machine;
 use crate::mount::{make_directory, Mount};
 use crate::uevent::Uevents;
 
-const HOST_NAME: &str = "pyro";
+const MACHINE_ID: &str = "/etc/machine-id";
 const HOSTS: &str = "/etc/hosts";
 const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
@@ -29,7 +30,7 @@ pub fn mount_kernel_file_systems() -> Result<()> {
 }
 
 /// Completes the new root. Only what no program can do without is fatal.
-pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
+pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<()> {
     mount_kernel_file_systems()?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     Mount::kernel("devpts", "/dev/pts").flags(MsFlags::MS_NOSUID).data("mode=0620,gid=5,ptmxmode=0666").apply()?;
@@ -39,7 +40,8 @@ pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
     warn(mount_modules(options, uevents));
     make_directories()?;
     warn(link_descriptors());
-    warn(name_host());
+    warn(name_host(&machine.host_name));
+    warn(write_machine_id(&machine.machine_id));
     warn(raise_loopback().map_err(|error| Failure::new("bring up the loopback interface", error)));
     Ok(())
 }
@@ -89,27 +91,38 @@ fn link_descriptors() -> Result<()> {
     Ok(())
 }
 
-fn name_host() -> Result<()> {
-    sethostname(HOST_NAME).map_err(|errno| Failure::new("set the host name", errno))?;
+/// A workspace's guests could have put anything there, so nothing that is there is written to.
+fn write_machine_id(id: &str) -> Result<()> {
+    let failed = |error| Failure::new(format!("write {MACHINE_ID}"), error);
+    match fs::remove_file(MACHINE_ID) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(MACHINE_ID);
+    file.and_then(|mut file| writeln!(file, "{id}")).map_err(failed)
+}
+
+fn name_host(name: &str) -> Result<()> {
+    sethostname(name).map_err(|errno| Failure::new("set the host name", errno))?;
     let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
-    match missing_hosts(&hosts) {
+    match missing_hosts(&hosts, name) {
         Some(lines) => append(HOSTS, &lines).map_err(|error| Failure::new(format!("write {HOSTS}"), error)),
         None => Ok(()),
     }
 }
 
 /// The lines that a hosts file lacks for the host's own name to resolve.
-fn missing_hosts(hosts: &str) -> Option<String> {
+fn missing_hosts(hosts: &str, host_name: &str) -> Option<String> {
     let named = |line: &str| {
         let entry = line.split('#').next().unwrap_or_default();
-        entry.split_ascii_whitespace().skip(1).any(|name| name == HOST_NAME)
+        entry.split_ascii_whitespace().skip(1).any(|name| name == host_name)
     };
     if hosts.lines().any(named) {
         return None;
     }
     let separator = if hosts.is_empty() || hosts.ends_with('\n') { "" } else { "\n" };
     let loopback = if hosts.trim().is_empty() { LOOPBACK_HOSTS } else { "" };
-    Some(format!("{separator}{loopback}127.0.1.1\t{HOST_NAME}\n"))
+    Some(format!("{separator}{loopback}127.0.1.1\t{host_name}\n"))
 }
 
 fn append(path: &str, text: &str) -> io::Result<()> {
@@ -139,20 +152,20 @@ mod tests {
 
     #[test]
     fn an_empty_hosts_file_gets_everything() {
-        assert_eq!(missing_hosts("").unwrap(), format!("{LOOPBACK_HOSTS}127.0.1.1\tpyro\n"));
+        assert_eq!(missing_hosts("", "pyro").unwrap(), format!("{LOOPBACK_HOSTS}127.0.1.1\tpyro\n"));
     }
 
     #[test]
     fn a_hosts_file_keeps_what_it_has() {
-        assert_eq!(missing_hosts("127.0.0.1 localhost").unwrap(), "\n127.0.1.1\tpyro\n");
-        assert_eq!(missing_hosts("127.0.0.1 localhost\n").unwrap(), "127.0.1.1\tpyro\n");
+        assert_eq!(missing_hosts("127.0.0.1 localhost", "pyro").unwrap(), "\n127.0.1.1\tpyro\n");
+        assert_eq!(missing_hosts("127.0.0.1 localhost\n", "pyro").unwrap(), "127.0.1.1\tpyro\n");
     }
 
     #[test]
     fn only_a_name_counts_as_the_name() {
-        assert_eq!(missing_hosts("127.0.0.1\tlocalhost pyro # us\n"), None);
-        assert!(missing_hosts("pyro localhost\n").is_some());
-        assert!(missing_hosts("127.0.0.1 localhost # pyro\n").is_some());
-        assert!(missing_hosts("127.0.0.1 pyro.example\n").is_some());
+        assert_eq!(missing_hosts("127.0.0.1\tlocalhost pyro # us\n", "pyro"), None);
+        assert!(missing_hosts("pyro localhost\n", "pyro").is_some());
+        assert!(missing_hosts("127.0.0.1 localhost # pyro\n", "pyro").is_some());
+        assert!(missing_hosts("127.0.0.1 pyro.example\n", "pyro").is_some());
     }
 }

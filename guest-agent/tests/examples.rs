@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pyro_agent::frame::{header, Broken, Decoder, Part, Tag, HEADER_LEN};
+use pyro_agent::machine::Machine;
 use pyro_agent::message::{AgentMessage, HostMessage};
 use pyro_agent::preamble::{Empty, Packet, Reply, Scanner, GENERATION, MAGIC, NONCE_LEN};
 use serde_json::{json, Value};
@@ -95,13 +96,17 @@ fn preambles_of_the_host() {
     for example in of_host("valid") {
         let expected = match example["payload"].get("generation") {
             Some(generation) => Packet::Hello { nonce, generation: generation.as_u64().unwrap() as u32 },
-            None => Packet::Start { nonce },
+            None => Packet::Start { nonce, machine: machine_of(&example["payload"]) },
         };
         assert_eq!(scan(&example), Some(expected));
     }
     for example in of_host("invalid") {
         assert_eq!(scan(&example), None, "{example}");
     }
+}
+
+fn machine_of(payload: &Value) -> Option<Machine> {
+    payload.get("machine").map(|machine| serde_json::from_value(machine.clone()).unwrap())
 }
 
 #[test]

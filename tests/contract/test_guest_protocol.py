@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyro_mcp
-from pyro_mcp.guest import frames, tool_requests
+from pyro_mcp.guest import frames, identity, tool_requests
 from pyro_mcp.guest.frames import FrameDecoder, Message, Output, Tag
 from pyro_mcp.guest.messages import (
     Attach,
@@ -253,7 +253,12 @@ def test_no_invalid_reply_is_taken_for_one_of_ours(payload: Any) -> None:
 
 
 def test_the_hosts_packets_are_in_the_schema() -> None:
-    said: list[tuple[bytes, dict[str, object]]] = [(b"H", {"generation": GENERATION}), (b"S", {})]
+    said: list[tuple[bytes, dict[str, object]]] = [
+        (b"H", {"generation": GENERATION}),
+        (b"S", {}),
+        (b"S", {"machine": identity.of_throwaway().assignment()}),
+        (b"S", {"machine": identity.of_workspace("w-ab23", seed=True).assignment()}),
+    ]
     for kind, content in said:
         _validator("preamble", "$defs", kind.decode()).validate(content)
         written = packet(kind, bytes(16), content)

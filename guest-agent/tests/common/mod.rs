@@ -12,7 +12,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use nix::errno::Errno;
 use nix::libc;
 use pyro_agent::message::{AgentMessage, CommandState, Exec, HostMessage};
-use pyro_agent::preamble::{encode, Empty, Hello, Kind, Nonce, Reply, GENERATION, NONCE_LEN};
+use pyro_agent::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, NONCE_LEN};
 use pyro_agent::tools::request::Tool;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,7 +87,7 @@ pub fn hello(nonce: &Nonce, generation: u32) -> Vec<u8> {
 }
 
 pub fn start(nonce: &Nonce) -> Vec<u8> {
-    encode(Kind::Start, nonce, &Empty {})
+    encode(Kind::Start, nonce, &Start { machine: None })
 }
 
 /// Reads until a packet of the given kind and nonce appears and returns its payload.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag, frame, message_frame
+from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.messages import (
     AgentMessage,
     Attach,
@@ -175,15 +176,18 @@ class GuestCommand:
 
 
 @asynccontextmanager
-async def connect(open_channel: OpenChannel, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
+async def connect(
+    open_channel: OpenChannel, *, timeout_seconds: float, identity: Identity | None = None
+) -> AsyncIterator[GuestClient]:
     """A session over a channel that can be opened once, which is closed at the end.
 
-    `timeout_seconds` limits the handshake: how long the guest may take to boot and answer. Raises `GuestFailed`.
+    A guest that waits to be told what machine it is becomes that of `identity`. `timeout_seconds` limits the
+    handshake: how long the guest may take to boot and answer. Raises `GuestFailed`.
     """
     deadline = asyncio.get_running_loop().time() + timeout_seconds
     reader, writer = await _opened_once(open_channel, timeout_seconds)
     try:
-        hello = await _greet(reader, writer, deadline, timeout_seconds)
+        hello = await _greet(reader, writer, identity, deadline, timeout_seconds)
         async with _session(reader, writer, hello) as client:
             yield client
     finally:
@@ -192,13 +196,15 @@ async def connect(open_channel: OpenChannel, *, timeout_seconds: float) -> Async
 
 
 @asynccontextmanager
-async def reconnect(open_channel: OpenChannel, *, timeout_seconds: float) -> AsyncIterator[GuestClient]:
-    """A session over the channel of a machine that may have had other sessions, or may still boot.
+async def reconnect(
+    open_channel: OpenChannel, *, timeout_seconds: float, identity: Identity | None = None
+) -> AsyncIterator[GuestClient]:
+    """A session over the channel of a machine that may have had other sessions, or may still boot; see `connect`.
 
     The channel is opened anew while the agent does not answer, for `timeout_seconds` in all. Raises `GuestFailed`:
     `guest_gone` where nobody listens.
     """
-    reader, writer, hello = await _reach(open_channel, timeout_seconds)
+    reader, writer, hello = await _reach(open_channel, identity, timeout_seconds)
     try:
         async with _session(reader, writer, hello) as client:
             yield client
@@ -220,24 +226,24 @@ async def _session(
 
 
 async def _reach(
-    open_channel: OpenChannel, timeout_seconds: float
+    open_channel: OpenChannel, identity: Identity | None, timeout_seconds: float
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, AgentHello]:
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
                 with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
                     reader, writer = await _open(open_channel)
-                    return reader, writer, await _greeted(reader, writer)
+                    return reader, writer, await _greeted(reader, writer, identity)
                 await asyncio.sleep(_REOPEN_SECONDS)
     except TimeoutError as error:
         raise _silent(timeout_seconds) from error
 
 
-async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AgentHello:
+async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: Identity | None) -> AgentHello:
     """One attempt at a handshake; the channel is closed if it fails."""
     try:
         async with asyncio.timeout(_HELLO_SECONDS):
-            return await handshake(reader, writer)
+            return await handshake(reader, writer, identity)
     except BaseException:
         writer.transport.abort()
         raise
@@ -266,11 +272,15 @@ async def _opened_once(
 
 
 async def _greet(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deadline: float, timeout_seconds: float
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    identity: Identity | None,
+    deadline: float,
+    timeout_seconds: float,
 ) -> AgentHello:
     try:
         async with asyncio.timeout_at(deadline):
-            return await handshake(reader, writer)
+            return await handshake(reader, writer, identity)
     except TimeoutError as error:
         raise _silent(timeout_seconds) from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from pyro_mcp import models, tasks
 from pyro_mcp.errors import GuestFailed, InvalidRequest
+from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.violation import ProtocolViolation
 
-GENERATION = 2
+GENERATION = 3
 NONCE_BYTES = 16
 _MAGIC = b"PYRO"
 _MAX_PAYLOAD = 4096
@@ -27,11 +28,12 @@ _MAX_STALE_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class AgentHello:
-    """What the agent says of itself: its protocol generation, its version and the guest kernel's boot id."""
+    """What the agent says of itself: its protocol generation, its version and the guest kernel's boot id, which is
+    None while the guest waits to be told what machine it is."""
 
     generation: int
     agent_version: str
-    boot_id: str
+    boot_id: str | None
 
 
 def packet(kind: bytes, nonce: bytes, payload: dict[str, object]) -> bytes:
@@ -40,13 +42,34 @@ def packet(kind: bytes, nonce: bytes, payload: dict[str, object]) -> bytes:
     return _MAGIC + kind + nonce + _LENGTH.pack(len(body)) + body
 
 
-async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AgentHello:
+async def handshake(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: Identity | None = None
+) -> AgentHello:
     """Agree on a session; the next byte in either direction belongs to the multiplexer.
 
-    Set a time limit around this. Raises `GuestFailed` when the agent speaks another generation, and
+    A guest that waits to be told what machine it is becomes the one with that `identity`. Set a time limit around this.
+    Raises `GuestFailed` when the agent speaks another generation, or waits and there is no identity, and
     `ProtocolViolation` or `ConnectionError` when it speaks rubbish or goes away.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
+    hello = await _met(reader, writer, nonce)
+    start: dict[str, object] = {}
+    if hello.boot_id is None:
+        if identity is None:
+            raise GuestFailed("guest_waits", "the guest has not been told what machine it is", "start it again")
+        start = {"machine": identity.assignment()}
+    writer.write(packet(b"S", nonce, start))
+    await writer.drain()
+    await _find(reader, b"A", nonce)
+    return hello
+
+
+async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AgentHello:
+    """Find out who is there, and begin nothing. Limits and errors are as for `handshake`."""
+    return await _met(reader, writer, secrets.token_bytes(NONCE_BYTES))
+
+
+async def _met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nonce: bytes) -> AgentHello:
     say_hello = asyncio.create_task(_repeat_hello(writer, nonce))
     try:
         hello = _decode_hello(await _find(reader, b"R", nonce))
@@ -58,9 +81,6 @@ async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             f"the guest's agent speaks protocol generation {hello.generation}, this pyro speaks {GENERATION}",
             "use the runtime bundle that came with this pyro",
         )
-    writer.write(packet(b"S", nonce, {}))
-    await writer.drain()
-    await _find(reader, b"A", nonce)
     return hello
 
 
@@ -95,7 +115,7 @@ def _decode_hello(payload: bytes) -> AgentHello:
         content = parsed(payload)
         # Another generation may say other things about itself; only the number is sure to be there.
         if isinstance(content, dict) and content.get("generation") != GENERATION:
-            content = {"agent_version": "", "boot_id": "", "generation": content.get("generation")}
+            content = {"agent_version": "", "boot_id": None, "generation": content.get("generation")}
         return models.decode(AgentHello, content)
     except (ValueError, RecursionError, InvalidRequest) as error:
         raise ProtocolViolation("malformed handshake") from error

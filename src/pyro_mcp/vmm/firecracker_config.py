@@ -44,8 +44,6 @@ def configuration(spec: MachineSpec, *, console: bool) -> Mapping[str, object]:
 def kernel_arguments(spec: MachineSpec, *, console: bool) -> str:
     """The guest kernel's command line."""
     words = [*_KERNEL_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
-    if spec.workspace:
-        words.append("pyro.workspace=on")
     if spec.seed is not None:
         words.append("pyro.seed=/dev/vdd")
     return " ".join(words)

@@ -18,10 +18,10 @@ from pyro_mcp.process import Detached, Process
 class MachineSpec:
     """A machine to start.
 
-    `image` is the environment's squashfs. `disk_fd` is the machine's own ext4 disk, open for reading and writing; it
-    stays the caller's and must be open until the machine has started. `mem_mib` is the guest's memory in MiB.
-    `workspace` tells the agent that there is a `/workspace` with changes of its own, over the squashfs `seed` if there
-    is one. `durable` makes what the guest flushes last through a power failure of the host.
+    `image` is the environment's squashfs. `disk_fd` is the machine's own ext4 disk, open for reading and writing;
+    it stays the caller's and must be open until the machine has started. `mem_mib` is the guest's memory in MiB.
+    `seed` is the squashfs that a `/workspace` begins with. `durable` makes what the guest flushes last through a
+    power failure of the host.
     """
 
     kernel: Path
@@ -32,7 +32,6 @@ class MachineSpec:
     vcpu_count: int
     mem_mib: int
     seed: Path | None = None
-    workspace: bool = False
     durable: bool = False
 
 

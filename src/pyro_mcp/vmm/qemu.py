@@ -130,8 +130,6 @@ def command_line(
 def kernel_arguments(spec: MachineSpec, tsc_khz: int | None, *, console: bool) -> str:
     """The guest kernel's command line; without a known counter rate the kernel finds it out, slowly."""
     words = [*_KERNEL_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
-    if spec.workspace:
-        words.append("pyro.workspace=on")
     if spec.seed is not None:
         words.append("pyro.seed=/dev/vdd")
     if tsc_khz is not None:

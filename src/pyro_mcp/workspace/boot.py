@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pyro_mcp.errors import GuestFailed, HostUnfit
-from pyro_mcp.guest import client
+from pyro_mcp.guest import client, identity
 from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import disk
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
@@ -99,7 +99,9 @@ class _Attempt:
                 machine = await _entered(attempt, driver, spec)
                 try:
                     guest = await attempt.enter_async_context(
-                        client.connect(machine.open_channel, timeout_seconds=ready_seconds)
+                        client.connect(
+                            machine.open_channel, timeout_seconds=ready_seconds, identity=identity.of_throwaway()
+                        )
                     )
                 except GuestFailed as error:
                     raise explained(error, machine.console()) from error

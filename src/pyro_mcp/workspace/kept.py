@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyro_mcp.errors import GuestFailed, HostUnfit, InternalError
 from pyro_mcp.guest import client
+from pyro_mcp.guest.identity import Identity, of_workspace
 from pyro_mcp.images import locks
 from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.process import Detached
@@ -83,12 +84,13 @@ async def start(
     try:
         seed = places.seed(record.workspace_id)
         plain = boot.machine_spec(host, image, disk, vcpu_count=record.vcpu_count, mem_mib=record.mem_mib)
-        spec = replace(plain, workspace=True, durable=True, seed=seed if record.seed is not None else None)
+        spec = replace(plain, durable=True, seed=seed if record.seed is not None else None)
+        identity = of_workspace(record.workspace_id, seed=spec.seed is not None)
 
         async def attempt(driver: Driver, ready_seconds: float) -> KeptMachine:
             async with host.boot_slots:
                 folder = await asyncio.to_thread(places.fresh_vmm_folder, record.workspace_id)
-                return await _boot(_Start(driver, spec, folder, before_start), ready_seconds)
+                return await _boot(_Start(driver, spec, folder, identity, before_start), ready_seconds)
 
         return await boot.twice(host.driver, attempt)
     finally:
@@ -122,11 +124,12 @@ async def kill(process: Detached) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """A machine to be started: by which driver, and in which folder of its VMM's own."""
+    """A machine to be started: by which driver, in which folder of its VMM's own, and as what."""
 
     driver: Driver
     spec: MachineSpec
     folder: Path
+    identity: Identity
     before_start: Callable[[Detached], None]
 
     def run(self, listener: socket.socket, log_fd: int) -> Detached:
@@ -159,7 +162,8 @@ async def _started(start: _Start, printed: channel.BoundedLog, ready_seconds: fl
         if vmm is None:
             raise _gone_at_once()
         try:
-            return await _reach(process, vmm, start.driver.channel(start.folder, listener), ready_seconds, printed.text)
+            opening = start.driver.channel(start.folder, listener)
+            return await _reach(process, vmm, opening, ready_seconds, printed.text, identity=start.identity)
         except BaseException:
             await to_the_end(_kill_and_close(vmm))
             raise
@@ -181,12 +185,19 @@ def _gone_at_once() -> GuestFailed:
 
 
 async def _reach(
-    process: Detached, vmm: Watched, open_channel: OpenChannel, ready_seconds: float, console: Callable[[], str]
+    process: Detached,
+    vmm: Watched,
+    open_channel: OpenChannel,
+    ready_seconds: float,
+    console: Callable[[], str],
+    *,
+    identity: Identity | None = None,
 ) -> KeptMachine:
     """A session with a machine's guest. Raises `GuestFailed`."""
     async with AsyncExitStack() as stack:
         opening = channel.while_alive(open_channel, vmm.wait)
-        guest = await stack.enter_async_context(client.reconnect(opening, timeout_seconds=ready_seconds))
+        session = client.reconnect(opening, timeout_seconds=ready_seconds, identity=identity)
+        guest = await stack.enter_async_context(session)
         return KeptMachine(process, vmm, guest, stack.pop_all(), console)
 
 

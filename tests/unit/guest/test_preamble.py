@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyro_mcp.errors import GuestFailed, PyroError
 from pyro_mcp.guest import preamble
+from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.preamble import GENERATION, AgentHello, handshake, packet
 from pyro_mcp.guest.violation import ProtocolViolation
 from tests.support import fake_agent
@@ -23,12 +24,12 @@ HELLO = AgentHello(GENERATION, "0.1.0", BOOT_ID)
 
 
 @asynccontextmanager
-async def greeting() -> AsyncIterator[tuple["asyncio.Task[AgentHello]", Wire]]:
+async def greeting(identity: Identity | None = None) -> AsyncIterator[tuple["asyncio.Task[AgentHello]", Wire]]:
     """A handshake under way, and the agent's end of it."""
     with channel() as (ours, theirs):
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 20)
         async with wire_over(theirs) as wire:
-            task = asyncio.create_task(handshake(reader, writer))
+            task = asyncio.create_task(handshake(reader, writer, identity))
             try:
                 yield task, wire
             finally:
@@ -53,6 +54,34 @@ async def test_a_plain_handshake() -> None:
         assert not task.done()
         wire.writer.write(fake_agent.packet(b"A", nonce, {}))
         assert await _ended(task) == HELLO
+
+
+async def test_a_guest_that_waits_is_told_what_machine_it_is() -> None:
+    async with greeting(Identity("pyro-1", "a1" * 16, workspace=True)) as (task, wire):
+        _, nonce, _ = await read_packet(wire.reader)
+        wire.writer.write(reply(nonce, boot_id=None))
+        kind, _, start = await read_packet(wire.reader)
+        machine = start["machine"]
+        assert (kind, machine["host_name"], machine["machine_id"]) == (b"S", "pyro-1", "a1" * 16)
+        assert (machine["workspace"], machine["seed"]) == (True, False)
+        wire.writer.write(fake_agent.packet(b"A", nonce, {}))
+        assert (await _ended(task)).boot_id is None
+
+
+async def test_a_guest_that_knows_what_it_is_is_told_nothing() -> None:
+    async with greeting(Identity("pyro-1", "a1" * 16)) as (_, wire):
+        _, nonce, _ = await read_packet(wire.reader)
+        wire.writer.write(reply(nonce))
+        assert await read_packet(wire.reader) == (b"S", nonce, {})
+
+
+async def test_a_guest_that_waits_for_another_cannot_be_used() -> None:
+    async with greeting() as (task, wire):
+        _, nonce, _ = await read_packet(wire.reader)
+        wire.writer.write(reply(nonce, boot_id=None))
+        with pytest.raises(GuestFailed) as caught:
+            await _ended(task)
+        assert caught.value.code == "guest_waits"
 
 
 async def test_what_follows_the_handshake_is_left_for_the_multiplexer() -> None:
@@ -186,12 +215,12 @@ async def test_another_generation_is_told_as_that(generation: int, more: dict[st
         b"{",
         b"\xff",
         b"[" * 4096,
-        b'{"generation": 2}',
+        b'{"generation": 3}',
         b'{"generation": "2", "agent_version": "0.1.0", "boot_id": "x"}',
         b'{"generation": true, "agent_version": "0.1.0", "boot_id": "x"}',
-        b'{"generation": 2, "agent_version": 1, "boot_id": "x"}',
-        b'{"generation": 2, "agent_version": "0.1.0", "boot_id": null}',
-        b'{"generation": 2, "agent_version": "0.1.0", "boot_id": "x", "more": 1}',
+        b'{"generation": 3, "agent_version": 1, "boot_id": "x"}',
+        b'{"generation": 3, "agent_version": "0.1.0", "boot_id": 1}',
+        b'{"generation": 3, "agent_version": "0.1.0", "boot_id": "x", "more": 1}',
     ],
     ids=lambda payload: repr(payload[:30]),
 )

@@ -65,7 +65,7 @@ async def test_a_guest_that_is_slow_is_waited_for(spec: MachineSpec, tmp_path: P
 
 async def test_firecracker_is_told_everything_at_once(spec: MachineSpec, tmp_path: Path, run_dir: Path) -> None:
     script = "print(json.dumps([sys.argv[1:], config, os.getcwd(), open('disk').name])); knock(); serve()"
-    kept = replace(spec, seed=tmp_path / "seed", workspace=True, durable=True)
+    kept = replace(spec, seed=tmp_path / "seed", durable=True)
     async with driver(tmp_path, script).boot(kept) as machine:
         await talk(machine.open_channel)
         argv, config, folder, _ = json.loads(machine.console())

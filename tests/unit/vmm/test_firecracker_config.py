@@ -13,7 +13,7 @@ from pyro_mcp.vmm.firecracker_config import configuration, configuration_file, k
 from pyro_mcp.vmm.machine import MachineSpec
 
 SPEC = MachineSpec(Path("/b/kernel"), Path("/b/initramfs"), Path("/b/modules"), Path("/b/image"), 77, 3, 768)
-KEPT = replace(SPEC, seed=Path("/w/seed"), workspace=True, durable=True)
+KEPT = replace(SPEC, seed=Path("/w/seed"), durable=True)
 
 
 def told(spec: MachineSpec, *, console: bool = False) -> Mapping[str, Any]:
@@ -75,9 +75,8 @@ def test_the_kernel_is_told_what_the_agent_needs() -> None:
 
 
 def test_a_workspaces_kernel_is_told_of_it_and_of_its_seed() -> None:
-    assert {"pyro.workspace=on", "pyro.seed=/dev/vdd"} <= set(kernel_arguments(KEPT, console=False).split())
+    assert "pyro.seed=/dev/vdd" in kernel_arguments(KEPT, console=False).split()
     seedless = kernel_arguments(replace(KEPT, seed=None), console=False).split()
-    assert "pyro.workspace=on" in seedless
     assert not any(word.startswith("pyro.seed") for word in seedless)
 
 

@@ -30,7 +30,7 @@ def test_a_seed_is_one_more() -> None:
 
 
 def test_nothing_else_of_the_machine_changes() -> None:
-    inside, _ = seen_inside(replace(SPEC, workspace=True, durable=True))
-    outside = replace(SPEC, workspace=True, durable=True)
+    inside, _ = seen_inside(replace(SPEC, durable=True))
+    outside = replace(SPEC, durable=True)
     files = {name: getattr(outside, name) for name in ("kernel", "initramfs", "modules", "image")}
     assert replace(inside, **files) == outside

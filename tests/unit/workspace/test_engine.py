@@ -81,7 +81,7 @@ async def test_a_workspace_runs_when_it_has_been_made(engine: Engine, workspaces
     assert workspaces.list(deleted=False) == (made,)
     assert (workspaces.running, engine.boots.alive) == (1, 1)
     (spec,) = engine.boots.specs
-    assert (spec.vcpu_count, spec.mem_mib, spec.seed, spec.workspace, spec.durable) == (2, 512, None, True, True)
+    assert (spec.vcpu_count, spec.mem_mib, spec.seed, spec.durable) == (2, 512, None, True)
     assert "boot" in steps
     folder = engine.home / "workspaces" / made.workspace_id
     assert folder.stat().st_mode & 0o777 == 0o700

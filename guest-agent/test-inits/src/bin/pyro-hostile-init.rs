@@ -54,10 +54,10 @@ fn greet(port: &mut Port) -> Result<()> {
         match scanner.take_packet() {
             None => {}
             Some(Packet::Hello { nonce, .. }) => {
-                let reply = Reply { generation: GENERATION, agent_version: "0".into(), boot_id: "0".into() };
+                let reply = Reply { generation: GENERATION, agent_version: "0".into(), boot_id: Some("0".into()) };
                 port.send(&encode(Kind::Reply, &nonce, &reply))?;
             }
-            Some(Packet::Start { nonce }) => {
+            Some(Packet::Start { nonce, .. }) => {
                 port.send(&encode(Kind::Started, &nonce, &Empty {}))?;
                 return port.receive(&mut [0; MUX_HEADER]);
             }

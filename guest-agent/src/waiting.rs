@@ -1,0 +1,131 @@
+//! The time between a guest's boot and the host's word what machine it is to be.
+//!
+//! A guest that waits can be kept as a template and become any number of machines: it has no disk, no name and no
+//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go.
+
+use std::io;
+
+use crate::channel::Channel;
+use crate::greeting::{Begun, Greeting};
+use crate::listener::Listener;
+use crate::machine::Machine;
+use crate::outgoing::Outgoing;
+use crate::poller::{Poller, Token};
+
+const READ_SIZE: usize = 4096;
+
+/// A guest that knows what to be, and the session in which it was told, which is still to be confirmed.
+pub struct Assigned {
+    pub channel: Channel,
+    pub machine: Machine,
+    pub begun: Begun,
+}
+
+/// Waits on the channel, and on those that `listener` gives after it, for an assignment.
+pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Assigned> {
+    loop {
+        if let Some(mut begun) = serve(&channel)? {
+            if let Some(machine) = begun.machine.take() {
+                return Ok(Assigned { channel, machine, begun });
+            }
+        }
+        if let Some(listener) = listener {
+            channel = Channel::from_socket(listener.accept()?, true)?;
+        }
+    }
+}
+
+/// Answers hellos until there is an assignment, or, on a channel that has a successor, until its host is gone.
+fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
+    let poller = Poller::new()?;
+    poller.watch_input(channel, Token::Channel)?;
+    let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
+    let mut scratch = [0; READ_SIZE];
+    loop {
+        match channel.read(&mut scratch) {
+            Ok(0) if channel.is_socket() => return Ok(None),
+            // On a port: the next host's bytes are announced.
+            Ok(0) => greeting = Greeting::default(),
+            Ok(count) => {
+                if let Some(begun) = greeting.receive(&scratch[..count], None, &mut outgoing) {
+                    return Ok(Some(begun));
+                }
+                send(channel, &mut outgoing);
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) if channel.is_socket() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        poller.wait(None)?;
+    }
+}
+
+/// What the host does not take at once it does not get: it asks again.
+fn send(channel: &Channel, outgoing: &mut Outgoing) {
+    let _ = channel.write(outgoing.pending());
+    outgoing.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
+
+    const NONCE: Nonce = [7; NONCE_LEN];
+
+    fn machine() -> Machine {
+        Machine {
+            time_ns: 1,
+            entropy: "00".repeat(32),
+            machine_id: "a1".repeat(16),
+            host_name: "pyro".into(),
+            workspace: false,
+            seed: false,
+        }
+    }
+
+    fn reply(host: &mut UnixStream) -> Reply {
+        host.write_all(&encode(Kind::Hello, &NONCE, &Hello { generation: GENERATION })).unwrap();
+        let mut header = [0; HEADER_LEN];
+        host.read_exact(&mut header).unwrap();
+        let mut payload = vec![0; usize::from(header[HEADER_LEN - 1])];
+        host.read_exact(&mut payload).unwrap();
+        serde_json::from_slice(&payload).unwrap()
+    }
+
+    #[test]
+    fn hosts_may_come_and_go_before_one_says_what_to_be() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-waiting-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let connect = || UnixStream::connect(&path).unwrap();
+        let host = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut first = UnixStream::connect(&path).unwrap();
+                assert_eq!(reply(&mut first).boot_id, None);
+                drop(first);
+                let mut second = UnixStream::connect(&path).unwrap();
+                reply(&mut second);
+                // A start without an assignment begins nothing here.
+                second.write_all(&encode(Kind::Start, &NONCE, &Start { machine: None })).unwrap();
+                reply(&mut second);
+                let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });
+                second.write_all(&[&start[..], b"yamux"].concat()).unwrap();
+                second
+            }
+        });
+        drop(connect()); // one that says nothing at all
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let assigned = wait(channel, Some(&listener)).unwrap();
+        assert_eq!(assigned.machine, machine());
+        assert_eq!(assigned.begun.nonce, NONCE);
+        assert_eq!(assigned.begun.rest, b"yamux");
+        drop(host.join().unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+}
