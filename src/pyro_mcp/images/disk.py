@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pyro_mcp import sparse
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
 from pyro_mcp.images.rootfs import missing_program
@@ -126,7 +127,7 @@ def _clone_to(blank: int, path: Path) -> None:
 
 def _fill(blank: int, target: int) -> None:
     if not _share_blocks(blank, target):
-        _copy_data(blank, target)
+        sparse.copy(blank, target)
 
 
 def _share_blocks(source: int, target: int) -> bool:
@@ -137,30 +138,6 @@ def _share_blocks(source: int, target: int) -> bool:
             return False
         raise
     return True
-
-
-def _copy_data(source: int, target: int) -> None:
-    size = os.fstat(source).st_size
-    os.ftruncate(target, size)
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # only a hole is left
-            raise
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        _copy_range(source, target, start, end)
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    os.lseek(target, start, os.SEEK_SET)
-    while start < end:
-        copied = os.sendfile(target, source, start, end - start)
-        if copied == 0:
-            raise OSError(errno.EIO, "the blank disk ended early")
-        start += copied
 
 
 def _mapped(error: OSError, folder: Path) -> HostUnfit:

@@ -9,19 +9,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyro_mcp.process import Detached, Process
+
+if TYPE_CHECKING:
+    from pyro_mcp.vmm.template import Template, UntilReady
 
 
 @dataclass(frozen=True)
 class MachineSpec:
     """A machine to start.
 
-    `image` is the environment's squashfs. `disk_fd` is the machine's own ext4 disk, open for reading and writing;
-    it stays the caller's and must be open until the machine has started. `mem_mib` is the guest's memory in MiB.
-    `seed` is the squashfs that a `/workspace` begins with. `durable` makes what the guest flushes last through a
-    power failure of the host.
+    `image` is the environment's squashfs. `disk_fd` is the machine's own ext4 disk, open for reading and writing; it
+    stays the caller's and must be open until the machine has started. `mem_mib` is the guest's memory in MiB. `seed`
+    is the squashfs that a `/workspace` begins with. A machine with a `template` begins as its copy instead of
+    booting; it has to be like the one that the template was made of, its disk and seed aside. `durable` makes what
+    the guest flushes last through a power failure of the host.
     """
 
     kernel: Path
@@ -33,6 +37,7 @@ class MachineSpec:
     mem_mib: int
     seed: Path | None = None
     durable: bool = False
+    template: "Template | None" = None
 
 
 OpenChannel = Callable[[], Awaitable[socket.socket]]
@@ -64,6 +69,13 @@ class Driver(Protocol):
     @property
     def listens_at(self) -> str:
         """The name of the socket in the folder of a machine that is to be kept which its starter listens at."""
+        ...
+
+    async def make_template(self, spec: MachineSpec, folder: Path, until_ready: "UntilReady") -> None:
+        """Boot such a machine until it is ready, and leave its `Template` in that folder; nothing of it runs then.
+
+        `spec.disk_fd` is a disk of the size that its copies will have. Raises `GuestFailed`, `HostUnfit` and `OSError`.
+        """
         ...
 
     def with_console(self) -> "Driver":

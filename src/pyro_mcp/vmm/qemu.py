@@ -1,42 +1,33 @@
 """Machines under QEMU without KVM (TCG): what makes pyro work where there is no working KVM.
 
-The command line is the fastest of those measured; docs/architecture.md tells why each part is there. A machine that is
-thrown away has no named file or socket of its own: disk and channel are open descriptors, so nothing can stay behind.
-One that is kept listens on a socket that its owner has bound, and dies with the process that `start_kept` returns.
+A machine that is thrown away has no named file or socket of its own: disk and channel are open descriptors, so
+nothing can stay behind. One that is kept listens on a socket that its owner has bound, and dies with the process that
+`start_kept` returns.
 """
 
 import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from pyro_mcp import sparse
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.process import Detached
 from pyro_mcp.unix_path import connect_to
-from pyro_mcp.vmm import cgroup, confine, tsc, user_ids, vmm_process
+from pyro_mcp.vmm import cgroup, confine, sealed, tsc, user_ids, vmm_process
 from pyro_mcp.vmm.channel import AGENT_SOCKET
 from pyro_mcp.vmm.inputs import seen_inside
 from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
+from pyro_mcp.vmm.qemu_command import GuestMemory, Wiring, command_line
+from pyro_mcp.vmm.qemu_orders import restore_orders
+from pyro_mcp.vmm.template import Template, UntilReady
 
 PROGRAM = "qemu-system-x86_64"
-
-_MACHINE = "microvm,x-option-roms=off,rtc=on,acpi=on"
-# The plain 64-bit model with what the guest's libraries and random pool can use; larger models boot more slowly.
-_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+rdseed"
-_KERNEL_ARGUMENTS = (
-    "reboot=t panic=-1 cryptomgr.notests initcall_blacklist=init_kprobe_trace no_timer_check",
-    "pyro.channel=virtio-serial pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.modules=/dev/vdc",
-)
-# What the guest cannot write on the host (its disk is full, say) is an error in the guest. By default QEMU would halt
-# the machine until somebody tells it to go on, which nobody could.
-_REPORT_ERRORS = "werror=report,rerror=report"
-# Whatever the guest makes of QEMU, it gains no new process, privilege or setting.
-_SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 @dataclass(frozen=True)
@@ -60,8 +51,8 @@ class QemuDriver:
         ours, theirs = socket.socketpair()
         async with AsyncExitStack() as stack:
             stack.enter_context(ours)
-            with theirs:
-                program = self._program(spec, theirs.fileno(), cgroup.new_name(), listens=False)
+            with theirs, self._wired(spec, Wiring(theirs.fileno())) as wiring:
+                program = self._program(spec, wiring, cgroup.new_name())
                 process, printed = await stack.enter_async_context(vmm_process.running(program))
             yield Machine(self.name, process, partial(_ready, ours), vmm_process.text_of(printed))
 
@@ -74,21 +65,88 @@ class QemuDriver:
         before_start: Callable[[Detached], None],
     ) -> Detached:
         """See `Driver.start_kept`."""
-        program = self._program(spec, listener.fileno(), cgroup.name_for(folder), listens=True)
-        return vmm_process.start_kept(program, log_fd, before_start)
+        with self._wired(spec, Wiring(listener.fileno(), listens=True)) as wiring:
+            program = self._program(spec, wiring, cgroup.name_for(folder))
+            return vmm_process.start_kept(program, log_fd, before_start)
 
     def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
         """See `Driver.channel`."""
         listener.close()  # it has its own, and while others have it, too, a dead VMM seems to listen
         return partial(connect_to, folder / AGENT_SOCKET)
 
-    def _program(self, spec: MachineSpec, channel_fd: int, group: str, *, listens: bool) -> vmm_process.Program:
+    async def make_template(self, spec: MachineSpec, folder: Path, until_ready: UntilReady) -> None:
+        """See `Driver.make_template`."""
+        await asyncio.to_thread(tsc.host_khz)
+        with _TemplateFiles(spec.mem_mib) as files:
+            await self._save(spec, files, until_ready)
+            await asyncio.to_thread(files.write_to, Template(folder))
+
+    async def _save(self, spec: MachineSpec, files: "_TemplateFiles", until_ready: UntilReady) -> None:
+        ours, theirs = socket.socketpair()
+        monitor, its_monitor = socket.socketpair()
+        async with AsyncExitStack() as stack:
+            for end in (ours, monitor):
+                stack.enter_context(end)
+            with theirs, its_monitor:
+                memory = GuestMemory(files.memory, shared=True)
+                wiring = Wiring(theirs.fileno(), memory=memory, monitor_fd=its_monitor.fileno())
+                program = self._program(spec, wiring, cgroup.new_name())
+                await stack.enter_async_context(vmm_process.running(program))
+            await until_ready(partial(_ready, ours))
+            ours.close()
+            from pyro_mcp.vmm.qemu_monitor import save_state  # noqa: PLC0415  (rare, and slow to import)
+
+            await save_state(monitor, files.state)
+
+    @contextmanager
+    def _wired(self, spec: MachineSpec, wiring: Wiring) -> Iterator[Wiring]:
+        """With what a machine begins from, if that is a template; QEMU has its own copies of the descriptors."""
+        if spec.template is None:
+            yield wiring
+            return
+        with ExitStack() as stack:
+            memory, state = (sealed.copies.of(file) for file in (spec.template.memory, spec.template.state))
+            stack.callback(os.close, memory)
+            stack.callback(os.close, state)
+            incoming = sealed.opened_again(state)  # QEMU reads on from where the descriptor stands
+            stack.callback(os.close, incoming)
+            order, monitor = socket.socketpair()
+            stack.enter_context(order)
+            stack.enter_context(monitor)
+            order.sendall(restore_orders(incoming))
+            # The end that the orders come from has to stay open, and nobody but the VMM itself should hold it.
+            others = (incoming, order.fileno())
+            yield replace(wiring, memory=GuestMemory(memory), monitor_fd=monitor.fileno(), restored=True, others=others)
+
+    def _program(self, spec: MachineSpec, wiring: Wiring, group: str) -> vmm_process.Program:
         inside, inputs = seen_inside(spec) if self.confined else (spec, {})
         khz = tsc.host_khz()
-        argv = command_line(_program(), inside, channel_fd, tsc_khz=khz, console=self.console, listens=listens)
+        argv = command_line(_program(), inside, wiring, tsc_khz=khz, console=self.console)
         sandbox = confine.Sandbox(inputs, user=user_ids.for_vmm()) if self.confined else None
         limits = confine.limits(mem_mib=spec.mem_mib, file_bytes=os.fstat(spec.disk_fd).st_size)
-        return vmm_process.Program(argv, (spec.disk_fd, channel_fd), limits, sandbox, group, spec.mem_mib)
+        return vmm_process.Program(argv, (spec.disk_fd, *wiring.fds()), limits, sandbox, group, spec.mem_mib)
+
+
+class _TemplateFiles:
+    """What QEMU writes a template to: files in memory, which become files of a folder when they are complete."""
+
+    def __init__(self, mem_mib: int) -> None:
+        self.memory = sealed.new("memory")
+        self.state = sealed.new("state")
+        os.ftruncate(self.memory, mem_mib << 20)
+
+    def __enter__(self) -> "_TemplateFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.memory)
+        os.close(self.state)
+
+    def write_to(self, template: Template) -> None:
+        """Write them down; blocks."""
+        for source, path in ((self.memory, template.memory), (self.state, template.state)):
+            with path.open("xb", buffering=0) as file:
+                sparse.copy(source, file.fileno())
 
 
 async def _ready(channel: socket.socket) -> socket.socket:
@@ -101,59 +159,3 @@ def _program() -> str:
     if program is None:
         raise HostUnfit("no_vmm", f"{PROGRAM} is not installed", "apt-get install qemu-system-x86")
     return program
-
-
-def command_line(
-    program: str, spec: MachineSpec, channel_fd: int, *, tsc_khz: int | None, console: bool, listens: bool = False
-) -> list[str]:
-    """QEMU's arguments for a machine; descriptors keep their numbers. `listens` says that the channel's does."""
-    server = ",server=on,wait=off" if listens else ""
-    return [
-        program,
-        *("-M", _MACHINE, "-bios", "qboot.rom", "-accel", "tcg,thread=multi", "-cpu", _CPU),
-        *("-smp", str(spec.vcpu_count), "-m", f"{spec.mem_mib}M"),
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-sandbox", _SECCOMP),
-        *("-kernel", str(spec.kernel), "-initrd", str(spec.initramfs)),
-        *("-append", kernel_arguments(spec, tsc_khz, console=console)),
-        *_console(console),
-        # The guest knows them by this order.
-        *_input("image", spec.image),
-        *_disk(spec.disk_fd, durable=spec.durable),
-        *_input("modules", spec.modules),
-        *(() if spec.seed is None else _input("seed", spec.seed)),
-        *("-chardev", f"socket,id=agent,fd={channel_fd}{server}", "-device", "virtio-serial-device"),
-        *("-device", "virtserialport,chardev=agent,name=agent"),
-        *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"),
-    ]
-
-
-def kernel_arguments(spec: MachineSpec, tsc_khz: int | None, *, console: bool) -> str:
-    """The guest kernel's command line; without a known counter rate the kernel finds it out, slowly."""
-    words = [*_KERNEL_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
-    if spec.seed is not None:
-        words.append("pyro.seed=/dev/vdd")
-    if tsc_khz is not None:
-        # lpj is loops per jiffy at the Debian kernel's 250 Hz.
-        words.append(f"tsc=reliable tsc_early_khz={tsc_khz} lpj={tsc_khz * 4}")
-    return " ".join(words)
-
-
-def _console(wanted: bool) -> Sequence[str]:
-    if not wanted:
-        return ()
-    return ("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
-
-
-def _input(name: str, file: Path) -> list[str]:
-    return _drive(name, str(file), "read-only=on")
-
-
-def _disk(fd: int, *, durable: bool) -> list[str]:
-    # A machine that is thrown away, or whose disk is put in order before it is kept, need not flush to the host's disk.
-    flags = "discard=unmap" if durable else "cache.no-flush=on,discard=unmap"
-    return ["-add-fd", f"fd={fd},set={fd}", *_drive("disk", f"/dev/fdset/{fd}", flags)]
-
-
-def _drive(name: str, file: str, flags: str) -> list[str]:
-    node = f"driver=raw,node-name={name},{flags},file.driver=file,file.filename={file},file.locking=off"
-    return ["-blockdev", node, "-device", f"virtio-blk-device,drive={name},{_REPORT_ERRORS}"]

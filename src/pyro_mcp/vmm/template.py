@@ -1,0 +1,30 @@
+"""A template: a guest that has booted and waits to be told what machine it is, written down.
+
+A machine that begins as a template's copy has a kernel that runs and an agent that answers, and pays for neither.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyro_mcp.vmm.machine import OpenChannel
+
+UntilReady = Callable[[OpenChannel], Awaitable[None]]
+"""Returns when the agent on this channel answers, and leaves it alone from then on."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """The files of one, in a folder that nobody writes to any more."""
+
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """The state of the devices and the processors."""
+        return self.folder / "state"
+
+    @property
+    def memory(self) -> Path:
+        """The memory, as long as the guest has it and mostly holes."""
+        return self.folder / "memory"
