@@ -15,7 +15,7 @@ use crate::root::Mounts;
 use crate::tools::Place;
 use crate::uevent::Uevents;
 use crate::waiting::{self, Assigned};
-use crate::{initramfs, modules, rebirth, root, system, vsock};
+use crate::{initramfs, modules, rebirth, root, system, vsock, warm};
 
 const MODULES: &str = "/modules";
 
@@ -39,6 +39,7 @@ pub fn boot() -> Result<Guest> {
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
+    warm::read_common_files(Path::new(root::IMAGE));
     let (channel, listener) = open_channel(&options, &uevents)?;
     let Assigned { channel, machine, begun } =
         waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;

@@ -46,3 +46,4 @@ pub mod tools;
 pub mod uevent;
 pub mod vsock;
 pub mod waiting;
+pub mod warm;

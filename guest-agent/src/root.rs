@@ -15,7 +15,8 @@ use crate::rebirth;
 use crate::tools::Place;
 use crate::uevent::Uevents;
 
-const IMAGE: &str = "/image";
+/// Where the image is mounted until the guest is a machine.
+pub const IMAGE: &str = "/image";
 const CHANGES: &str = "/changes";
 const SEED: &str = "/seed";
 const ROOT: &str = "/root";

@@ -20,6 +20,7 @@ from pyro_mcp.vmm import cgroup, confine
 from pyro_mcp.vmm.own_folder import remove_leftovers
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
+from pyro_mcp.workspace.templates import Templates
 from pyro_mcp.workspace.vmm_choice import VmmChoice, run_dir
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = told_to_end.set
     images, boot_slots = Store(settings.cache_dir), default_boot_slots()
     choice = VmmChoice(settings, confined=unconfined is None)
-    find_host = partial(verified_host, settings, images, boot_slots, choice)
+    templates = Templates(settings.cache_dir / "templates")
+    find_host = partial(verified_host, settings, images, boot_slots, choice, templates)
     await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)
     activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)

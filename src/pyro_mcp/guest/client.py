@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest import preamble
 from pyro_mcp.guest.frames import FrameDecoder, Output, Tag, frame, message_frame
 from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.messages import (
@@ -187,11 +188,21 @@ async def connect(
     deadline = asyncio.get_running_loop().time() + timeout_seconds
     reader, writer = await _opened_once(open_channel, timeout_seconds)
     try:
-        hello = await _greet(reader, writer, identity, deadline, timeout_seconds)
+        hello = await _in_time(handshake(reader, writer, identity), deadline, timeout_seconds)
         async with _session(reader, writer, hello) as client:
             yield client
     finally:
         # Not waiting for the close: what is still unsent is meant for a machine that nobody wants any more.
+        writer.transport.abort()
+
+
+async def meet(open_channel: OpenChannel, *, timeout_seconds: float) -> AgentHello:
+    """Wait until an agent answers, and leave it as it was. Raises `GuestFailed` where none does."""
+    deadline = asyncio.get_running_loop().time() + timeout_seconds
+    reader, writer = await _opened_once(open_channel, timeout_seconds)
+    try:
+        return await _in_time(preamble.meet(reader, writer), deadline, timeout_seconds)
+    finally:
         writer.transport.abort()
 
 
@@ -271,16 +282,10 @@ async def _opened_once(
         raise _ended_early() from error
 
 
-async def _greet(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    identity: Identity | None,
-    deadline: float,
-    timeout_seconds: float,
-) -> AgentHello:
+async def _in_time(saying: Coroutine[None, None, AgentHello], deadline: float, timeout_seconds: float) -> AgentHello:
     try:
         async with asyncio.timeout_at(deadline):
-            return await handshake(reader, writer, identity)
+            return await saying
     except TimeoutError as error:
         raise _silent(timeout_seconds) from error
     except (asyncio.IncompleteReadError, ConnectionError) as error:

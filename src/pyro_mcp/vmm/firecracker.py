@@ -5,7 +5,9 @@ the same for all machines: in that folder, or among the inputs of its sandbox. S
 restored as another. The VMM boots at once by a configuration that holds all there is to say.
 """
 
+import asyncio
 import errno
+import json
 import os
 import socket
 import stat
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from pyro_mcp import sparse
 from pyro_mcp.process import Detached
 from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, user_ids, vmm_process, vsock
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi, SnapshotPaths
@@ -23,6 +26,7 @@ from pyro_mcp.vmm.inputs import seen_inside
 from pyro_mcp.vmm.kvm_device import access_for
 from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
 from pyro_mcp.vmm.own_folder import hand_over, own_folder
+from pyro_mcp.vmm.template import Template, UntilReady
 
 _PROGRAM = confine.INPUTS / "firecracker"
 _TAKEN = SnapshotPaths("snapshot.state", "snapshot.memory")
@@ -60,10 +64,10 @@ class FirecrackerDriver:
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(own_folder(self.run_dir))
             listener = stack.enter_context(channel.listening(folder / self.listens_at))
-            with self._booting(spec, folder, "--no-api") as program:
+            with self._starting(spec, folder, "--no-api") as program:
                 process, printed = await stack.enter_async_context(vmm_process.running(program))
-            opening = channel.while_alive(self.channel(folder, listener), process.wait)
-            yield Machine(self.name, process, opening, vmm_process.text_of(printed))
+            opening = channel.while_alive(self.channel(spec, folder, listener), process.wait)
+            yield Machine(self.name, process, opening, vmm_process.text_of(printed), reopens=True)
 
     def start_kept(
         self,
@@ -74,12 +78,30 @@ class FirecrackerDriver:
         before_start: Callable[[Detached], None],
     ) -> Detached:
         """See `Driver.start_kept`."""
-        with self._booting(spec, folder, *_WITH_API) as program:
+        with self._starting(spec, folder, *_WITH_API) as program:
             return vmm_process.start_kept(program, log_fd, before_start)
 
-    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+    def channel(self, spec: MachineSpec, folder: Path, listener: socket.socket) -> OpenChannel:
         """See `Driver.channel`."""
-        return partial(_open_channel, folder, listener)
+        if spec.template is None:
+            return partial(_open_channel, folder, listener)
+        return _Restoring(self, folder, _snapshot_of(spec.template)).open_channel
+
+    def shape(self, spec: MachineSpec) -> str:
+        """See `Driver.shape`."""
+        return json.dumps(configuration(seen_inside(spec)[0], console=False))
+
+    async def make_template(self, spec: MachineSpec, folder: Path, until_ready: UntilReady) -> None:
+        """See `Driver.make_template`."""
+        with own_folder(self.run_dir) as own, channel.listening(own / self.listens_at) as listener:
+            async with AsyncExitStack() as stack:
+                with self._booting(spec, own, *_WITH_API, tracked=True) as program:
+                    process, _ = await stack.enter_async_context(vmm_process.running(program))
+                await until_ready(channel.while_alive(self.channel(spec, own, listener), process.wait))
+                api = FirecrackerApi(own)
+                await api.pause()
+                await api.create_snapshot(_TAKEN, written_alone=True)
+            await asyncio.to_thread(_take, own, Template(folder))
 
     async def pause(self, folder: Path) -> None:
         """Stop the processors of a kept machine's guest. Raises `GuestFailed`."""
@@ -110,8 +132,7 @@ class FirecrackerDriver:
         Raises `OSError`, too.
         """
         for file in (snapshot.state, snapshot.memory):
-            if not stat.S_ISREG(file.lstat().st_mode):  # a VMM made it, and its guest may have taken that over
-                raise OSError(errno.EINVAL, "a snapshot's file is none", str(file))
+            _check_regular(file)
             file.chmod(0o444)  # the VMM that reads it need not be of the user that wrote it
         program = self._program(spec, folder, spec.disk_fd, snapshot=snapshot)
         return vmm_process.start_kept(program, log_fd, before_start)
@@ -124,10 +145,21 @@ class FirecrackerDriver:
         await api.load_snapshot(_RESTORED if self.confined else outside)
 
     @contextmanager
-    def _booting(self, spec: MachineSpec, folder: Path, *words: str) -> Iterator[vmm_process.Program]:
+    def _starting(self, spec: MachineSpec, folder: Path, *words: str) -> Iterator[vmm_process.Program]:
+        """What starts the machine, which boots or waits to be restored; `words` are for the former."""
+        if spec.template is not None:
+            yield self._program(spec, folder, spec.disk_fd, snapshot=_snapshot_of(spec.template))
+            return
+        with self._booting(spec, folder, *words) as program:
+            yield program
+
+    @contextmanager
+    def _booting(
+        self, spec: MachineSpec, folder: Path, *words: str, tracked: bool = False
+    ) -> Iterator[vmm_process.Program]:
         """What boots the machine; the VMM has its own copies of the descriptors once it runs."""
         inside = seen_inside(spec)[0] if self.confined else spec
-        with configuration_file(configuration(inside, console=self.console)) as config:
+        with configuration_file(configuration(inside, console=self.console, tracked=tracked)) as config:
             told = ("--config-file", f"/proc/self/fd/{config}")
             yield self._program(spec, folder, spec.disk_fd, config, words=(*words, *told))
 
@@ -161,6 +193,39 @@ class FirecrackerDriver:
         if user is not None:
             hand_over(user, folder, spec.disk_fd)
         return confine.Sandbox(shown, folder, access, user)
+
+
+@dataclass
+class _Restoring:
+    """A machine that begins from a snapshot when its channel is opened for the first time."""
+
+    driver: FirecrackerDriver
+    folder: Path
+    snapshot: Snapshot
+    restored: bool = False
+
+    async def open_channel(self) -> socket.socket:
+        if not self.restored:
+            await self.driver.restore(self.folder, self.snapshot)
+            self.restored = True
+        return await vsock.open_connection(self.folder)
+
+
+def _snapshot_of(template: Template) -> Snapshot:
+    return Snapshot(template.state, template.memory)
+
+
+def _take(folder: Path, template: Template) -> None:
+    """Copy what a VMM wrote into files that are ours; blocks."""
+    for name, path in ((_TAKEN.state, template.state), (_TAKEN.memory, template.memory)):
+        _check_regular(folder / name)
+        with (folder / name).open("rb", buffering=0) as source, path.open("xb", buffering=0) as copy:
+            sparse.copy(source.fileno(), copy.fileno())
+
+
+def _check_regular(file: Path) -> None:
+    if not stat.S_ISREG(file.lstat().st_mode):  # a VMM made it, and its guest may have taken that over
+        raise OSError(errno.EINVAL, "a snapshot's file is none", str(file))
 
 
 async def _open_channel(folder: Path, listener: socket.socket) -> socket.socket:

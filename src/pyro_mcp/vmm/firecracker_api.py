@@ -92,9 +92,14 @@ class FirecrackerApi:
         """Let them go on."""
         await self._ask("PATCH", "/vm", {"state": "Resumed"})
 
-    async def create_snapshot(self, paths: SnapshotPaths) -> None:
-        """Write all of a paused guest's state and memory into files that are not there yet."""
-        body = {"snapshot_type": "Full", "snapshot_path": paths.state, "mem_file_path": paths.memory}
+    async def create_snapshot(self, paths: SnapshotPaths, *, written_alone: bool = False) -> None:
+        """Write a paused guest's state and memory into files that are not there yet.
+
+        With `written_alone` the memory that nobody has written to since the start stays a hole; the machine has to keep
+        track of that.
+        """
+        kind = "Diff" if written_alone else "Full"
+        body = {"snapshot_type": kind, "snapshot_path": paths.state, "mem_file_path": paths.memory}
         await self._ask("PUT", "/snapshot/create", body, _SNAPSHOT_SECONDS)
 
     async def load_snapshot(self, paths: SnapshotPaths) -> None:

@@ -17,9 +17,9 @@ _KERNEL_ARGUMENTS = (
 )
 
 
-def configuration(spec: MachineSpec, *, console: bool) -> Mapping[str, object]:
+def configuration(spec: MachineSpec, *, console: bool, tracked: bool = False) -> Mapping[str, object]:
     """What Firecracker is to be told of a machine whose files have the names that they have inside its sandbox; the
-    name of its disk is a link in its VMM's folder."""
+    name of its disk is a link in its VMM's folder. `tracked` keeps track of which memory was written to."""
     # The guest knows its disks by this order.
     drives = [
         _drive("image", str(spec.image), read_only=True),
@@ -35,7 +35,11 @@ def configuration(spec: MachineSpec, *, console: bool) -> Mapping[str, object]:
             "boot_args": kernel_arguments(spec, console=console),
         },
         "drives": drives,
-        "machine-config": {"vcpu_count": spec.vcpu_count, "mem_size_mib": spec.mem_mib},
+        "machine-config": {
+            "vcpu_count": spec.vcpu_count,
+            "mem_size_mib": spec.mem_mib,
+            "track_dirty_pages": tracked,
+        },
         "vsock": {"guest_cid": vsock.GUEST_CID, "uds_path": vsock.SOCKET},
         "entropy": {},
     }

@@ -47,7 +47,7 @@ OpenChannel = Callable[[], Awaitable[socket.socket]]
 
 @dataclass(frozen=True)
 class Machine:
-    """A started machine: its VMM's process and how its agent is reached, once.
+    """A started machine: its VMM's process and how its agent is reached, once or, if it `reopens`, any time.
 
     `console` returns the end of what the VMM and the guest's console printed so far.
     """
@@ -56,6 +56,7 @@ class Machine:
     process: Process
     open_channel: OpenChannel
     console: Callable[[], str]
+    reopens: bool = False
 
 
 class Driver(Protocol):
@@ -106,6 +107,11 @@ class Driver(Protocol):
         """
         ...
 
-    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
-        """How the agent of a machine that `start_kept` has started is reached while it boots, and afterwards."""
+    def channel(self, spec: MachineSpec, folder: Path, listener: socket.socket) -> OpenChannel:
+        """How the agent of a machine that `start_kept` has started is reached while it begins, and afterwards."""
+        ...
+
+    def shape(self, spec: MachineSpec) -> str:
+        """What a template of such a machine depends on, besides the contents of the files that the machine reads, this
+        host's processor and its kernel."""
         ...

@@ -6,6 +6,7 @@ nothing can stay behind. One that is kept listens on a socket that its owner has
 """
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -69,7 +70,15 @@ class QemuDriver:
             program = self._program(spec, wiring, cgroup.name_for(folder))
             return vmm_process.start_kept(program, log_fd, before_start)
 
-    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+    def shape(self, spec: MachineSpec) -> str:
+        """See `Driver.shape`."""
+        program = Path(_program()).resolve()
+        about = program.stat()
+        inside, _ = seen_inside(replace(spec, disk_fd=0))
+        words = command_line(str(program), inside, Wiring(0), tsc_khz=None, console=False)
+        return json.dumps([about.st_size, about.st_mtime_ns, *words])
+
+    def channel(self, spec: MachineSpec, folder: Path, listener: socket.socket) -> OpenChannel:
         """See `Driver.channel`."""
         listener.close()  # it has its own, and while others have it, too, a dead VMM seems to listen
         return partial(connect_to, folder / AGENT_SOCKET)

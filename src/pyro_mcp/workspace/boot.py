@@ -12,8 +12,9 @@ from typing import TypeVar
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client, identity
 from pyro_mcp.guest.printable import printable
-from pyro_mcp.images import disk
+from pyro_mcp.images import disk, no_seed
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
+from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.host import Host
 
 log = logging.getLogger(__name__)
@@ -44,17 +45,44 @@ async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) 
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         attempt = _Attempt(host, image, vcpu_count, mem_mib)
-        machine, guest = await twice(host.driver, lambda driver, seconds: attempt.enter(stack, driver, seconds))
+        machine, guest = await twice(host, lambda trial: attempt.enter(stack, trial))
         yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
 
 
-async def twice(driver: Driver, attempt: Callable[[Driver, float], Awaitable[T]]) -> T:
-    """Boot, and once more with the guest's console kept if the guest does not come up within the seconds given."""
+@dataclass
+class Trial:
+    """One attempt to start a machine: by which driver, and how many seconds its guest has to come up."""
+
+    host: Host
+    driver: Driver
+    ready_seconds: float
+    may_copy: bool
+    template: Template | None = None
+
+    async def equipped(self, spec: MachineSpec) -> MachineSpec:
+        """The machine as it is to be started in this attempt: as a template's copy where there is one."""
+        if not self.may_copy or self.host.templates is None:
+            return spec
+        begun = await self.host.templates.begin_from(self.host, spec)
+        self.template = begun.template
+        return begun
+
+
+async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]]) -> T:
+    """Start a machine, and if its guest does not come up boot it, with the guest's console kept.
+
+    A template that it was to begin from is thrown away then.
+    """
+    first = Trial(host, host.driver, _READY_SECONDS, may_copy=True)
     try:
-        return await attempt(driver, _READY_SECONDS)
-    except GuestFailed as error:
-        log.warning("a guest did not boot, trying once more: %s", error.message)
-        return await attempt(driver.with_console(), _LAST_READY_SECONDS)
+        return await attempt(first)
+    except (GuestFailed, HostUnfit) as error:
+        if isinstance(error, HostUnfit) and first.template is None:
+            raise
+        log.warning("a machine did not start, trying once more: %s", error.message)
+    if first.template is not None and host.templates is not None:
+        await host.templates.discard(first.template)
+    return await attempt(Trial(host, host.driver.with_console(), _LAST_READY_SECONDS, may_copy=False))
 
 
 def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_mib: int) -> MachineSpec:
@@ -68,6 +96,7 @@ def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_
         disk_fd=disk_fd,
         vcpu_count=vcpu_count,
         mem_mib=mem_mib,
+        seed=no_seed.path(host.images.cache_dir),
     )
 
 
@@ -87,20 +116,22 @@ class _Attempt:
     vcpu_count: int
     mem_mib: int
 
-    async def enter(
-        self, stack: AsyncExitStack, driver: Driver, ready_seconds: float
-    ) -> tuple[Machine, client.GuestClient]:
+    async def enter(self, stack: AsyncExitStack, trial: Trial) -> tuple[Machine, client.GuestClient]:
         """Boot once; whatever it needs is closed by `stack`, or before this raises."""
         async with AsyncExitStack() as attempt:
             disk_fd = await _fresh_disk(self.host.images.cache_dir)
             attempt.callback(os.close, disk_fd)
-            spec = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
+            plain = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
+            spec = await trial.equipped(plain)
             async with self.host.boot_slots:
-                machine = await _entered(attempt, driver, spec)
+                machine = await _entered(attempt, trial.driver, spec)
+                session = client.reconnect if machine.reopens else client.connect
                 try:
                     guest = await attempt.enter_async_context(
-                        client.connect(
-                            machine.open_channel, timeout_seconds=ready_seconds, identity=identity.of_throwaway()
+                        session(
+                            machine.open_channel,
+                            timeout_seconds=trial.ready_seconds,
+                            identity=identity.of_throwaway(),
                         )
                     )
                 except GuestFailed as error:

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from pyro_mcp.images.store import Store
     from pyro_mcp.runtime.bundle import RuntimeBundle
     from pyro_mcp.vmm.machine import Driver
+    from pyro_mcp.workspace.templates import Templates
 
 
 @dataclass(frozen=True)
 class Host:
     """`boot_slots` is shared by all that boot machines on this host (see `default_boot_slots`). `notice` is something
-    that whoever is about to boot a machine should be told."""
+    that whoever is about to boot a machine should be told. Without `templates` every machine boots."""
 
     images: "Store"
     bundle: "RuntimeBundle"
     driver: "Driver"
     boot_slots: asyncio.Semaphore
     notice: str | None = None
+    templates: "Templates | None" = None
 
 
 FindHost = Callable[[], Awaitable[Host]]
@@ -40,11 +42,15 @@ def default_boot_slots() -> asyncio.Semaphore:
 
 
 async def verified_host(
-    settings: "Settings", images: "Store", boot_slots: asyncio.Semaphore, choice: VmmChoice
+    settings: "Settings",
+    images: "Store",
+    boot_slots: asyncio.Semaphore,
+    choice: VmmChoice,
+    templates: "Templates | None" = None,
 ) -> Host:
     """This host with its runtime bundle checked. Raises `HostUnfit` or `NotFound` where machines cannot be run."""
     bundle = find_bundle(settings)
     # Hashes the whole bundle where it has changed since the last time.
     await asyncio.to_thread(bundle.verify)
     chosen = await choice.choose(bundle)
-    return Host(images, bundle, chosen.driver, boot_slots, chosen.notice)
+    return Host(images, bundle, chosen.driver, boot_slots, chosen.notice, templates)

@@ -84,15 +84,18 @@ async def start(
     try:
         seed = places.seed(record.workspace_id)
         plain = boot.machine_spec(host, image, disk, vcpu_count=record.vcpu_count, mem_mib=record.mem_mib)
-        spec = replace(plain, durable=True, seed=seed if record.seed is not None else None)
-        identity = of_workspace(record.workspace_id, seed=spec.seed is not None)
+        has_seed = record.seed is not None
+        wanted = replace(plain, durable=True, seed=seed if has_seed else plain.seed)
+        identity = of_workspace(record.workspace_id, seed=has_seed)
 
-        async def attempt(driver: Driver, ready_seconds: float) -> KeptMachine:
+        async def attempt(trial: boot.Trial) -> KeptMachine:
+            spec = await trial.equipped(wanted)
             async with host.boot_slots:
                 folder = await asyncio.to_thread(places.fresh_vmm_folder, record.workspace_id)
-                return await _boot(_Start(driver, spec, folder, identity, before_start), ready_seconds)
+                start = _Start(trial.driver, spec, folder, identity, before_start)
+                return await _boot(start, trial.ready_seconds)
 
-        return await boot.twice(host.driver, attempt)
+        return await boot.twice(host, attempt)
     finally:
         os.close(disk)
 
@@ -162,7 +165,7 @@ async def _started(start: _Start, printed: channel.BoundedLog, ready_seconds: fl
         if vmm is None:
             raise _gone_at_once()
         try:
-            opening = start.driver.channel(start.folder, listener)
+            opening = start.driver.channel(start.spec, start.folder, listener)
             return await _reach(process, vmm, opening, ready_seconds, printed.text, identity=start.identity)
         except BaseException:
             await to_the_end(_kill_and_close(vmm))

@@ -1,0 +1,144 @@
+"""Templates in the cache, one for each shape of machine: made when a machine of that shape is first wanted.
+
+A machine begins as a template's copy wherever that is possible. Where no template can be made, or none can be begun
+from, it boots; that is slower and nothing else.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyro_mcp.errors import PyroError
+from pyro_mcp.guest import client
+from pyro_mcp.images import disk, locks, no_seed
+from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
+from pyro_mcp.vmm.template import Template
+from pyro_mcp.workspace.blank import DISK_MIB
+
+if TYPE_CHECKING:
+    from pyro_mcp.workspace.host import Host
+
+log = logging.getLogger(__name__)
+# Changes with what a template is; those of another generation are not used.
+_GENERATION = 1
+_READY_SECONDS = 60.0
+_MOST = 8  # templates in the cache; those that were not used for longest go first
+_USED = "used"  # its modification time is that of the last use
+_UNFINISHED = "new-"
+
+
+@dataclass
+class Templates:
+    """The templates below `folder`."""
+
+    folder: Path
+    _making: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _unmakeable: set[str] = field(default_factory=set)
+
+    async def begin_from(self, host: "Host", spec: MachineSpec) -> MachineSpec:
+        """The same machine, as a template's copy if there is one or one can be made now; that takes a boot."""
+        key = await asyncio.to_thread(_key, host, spec)
+        template = Template(self.folder / key)
+        if not _is_whole(template) and not await self._made(host, spec, template):
+            return spec
+        with contextlib.suppress(OSError):
+            os.utime(template.folder / _USED)
+        return replace(spec, template=template)
+
+    async def discard(self, template: Template) -> None:
+        """Remove one that no machine could begin from, and make none in its place."""
+        self._unmakeable.add(template.folder.name)
+        await asyncio.to_thread(shutil.rmtree, template.folder, ignore_errors=True)
+
+    async def _made(self, host: "Host", spec: MachineSpec, template: Template) -> bool:
+        key = template.folder.name
+        async with self._making[key]:
+            if key in self._unmakeable:
+                return False
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                async with locks.for_long(self.folder / "lock", lambda: None), host.boot_slots:
+                    if not _is_whole(template):
+                        await self._make(host, spec, template)
+            except (PyroError, OSError) as error:
+                log.warning("machines boot, because no template could be made: %s", error)
+                self._unmakeable.add(key)
+                return False
+        return True
+
+    async def _make(self, host: "Host", spec: MachineSpec, template: Template) -> None:
+        unfinished = self.folder / f"{_UNFINISHED}{template.folder.name}"
+        await asyncio.to_thread(self._clear, keep=_MOST - 1)
+        try:
+            unfinished.mkdir()
+            async with _blank_machine(host, spec) as plain:
+                await host.driver.make_template(plain, unfinished, _until_ready)
+            await asyncio.to_thread(_finish, unfinished, template)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+
+    def _clear(self, *, keep: int) -> None:
+        """Remove what was never finished, and all but those that were used last; only the lock's holder does that."""
+        folders = [entry for entry in self.folder.iterdir() if entry.is_dir()]
+        whole = [folder for folder in folders if _is_whole(Template(folder))]
+        whole.sort(key=lambda folder: (folder / _USED).stat().st_mtime, reverse=True)
+        for folder in folders:
+            if folder not in whole[:keep]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _key(host: "Host", spec: MachineSpec) -> str:
+    shape = host.driver.shape(replace(spec, disk_fd=0, durable=False))
+    files = [host.bundle.digest, spec.image.name]
+    text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])
+    return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
+
+
+@asynccontextmanager
+async def _blank_machine(host: "Host", spec: MachineSpec) -> AsyncIterator[MachineSpec]:
+    """The machine without what its copies have of their own."""
+    cache_dir = host.images.cache_dir
+    # A guest may take its disk for larger than it is, but not for smaller: the file system on it knows its own size.
+    blank = await disk.open_blank(cache_dir, DISK_MIB << 20)
+    try:
+        copy = await disk.clone(blank, cache_dir / "disks")
+    finally:
+        os.close(blank)
+    try:
+        yield replace(spec, disk_fd=copy, seed=no_seed.path(cache_dir), durable=False)
+    finally:
+        os.close(copy)
+
+
+def _is_whole(template: Template) -> bool:
+    # It gets its name when it is whole.
+    return not template.folder.name.startswith(_UNFINISHED) and (template.folder / _USED).exists()
+
+
+def _finish(unfinished: Path, template: Template) -> None:
+    for file in (template.state, template.memory):
+        (unfinished / file.name).chmod(0o444)
+    (unfinished / _USED).touch()
+    unfinished.rename(template.folder)
+
+
+def _processor() -> str:
+    """The processor's model and features, as the kernel shows them; those of the first one stand for all."""
+    first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+    telling = ("vendor_id", "model", "stepping", "flags")
+    return "\n".join(line for line in first.splitlines() if line.startswith(telling))
+
+
+async def _until_ready(open_channel: OpenChannel) -> None:
+    await client.meet(open_channel, timeout_seconds=_READY_SECONDS)
