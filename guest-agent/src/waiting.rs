@@ -39,18 +39,20 @@ pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Ass
 fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
     let poller = Poller::new()?;
     poller.watch_input(channel, Token::Channel)?;
+    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
+    poller.watch_both(channel, Token::Channel, true)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
     loop {
+        send(channel, &mut outgoing);
         match channel.read(&mut scratch) {
             Ok(0) if channel.is_socket() => return Ok(None),
-            // On a port: the next host's bytes are announced.
-            Ok(0) => greeting = Greeting::default(),
+            // On a port: it has not yet heard that there is a host, or the next one's words will be announced.
+            Ok(0) => {}
             Ok(count) => {
                 if let Some(begun) = greeting.receive(&scratch[..count], None, &mut outgoing) {
                     return Ok(Some(begun));
                 }
-                send(channel, &mut outgoing);
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -62,10 +64,16 @@ fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
     }
 }
 
-/// What the host does not take at once it does not get: it asks again.
+/// Sends what the channel takes; what else there is to say has to wait.
 fn send(channel: &Channel, outgoing: &mut Outgoing) {
-    let _ = channel.write(outgoing.pending());
-    outgoing.clear();
+    while !outgoing.is_empty() {
+        match channel.write(outgoing.pending()) {
+            Ok(count) => outgoing.written(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Where the host is gone, reading tells.
+            Err(_) => return,
+        }
+    }
 }
 
 #[cfg(test)]
