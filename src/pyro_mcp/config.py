@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VMM_CHOICES = ("auto", "firecracker", "qemu")
+SWITCH = ("on", "off")
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Settings:
     """What a client and its daemon agree on.
 
     `home` holds state (PYRO_HOME), `cache_dir` installed environments (PYRO_CACHE_DIR), `runtime_bundle_dir` is another
-    runtime bundle than the one shipped (PYRO_RUNTIME_BUNDLE_DIR), and `vmm` one of `VMM_CHOICES` (PYRO_VMM).
+    runtime bundle than the one shipped (PYRO_RUNTIME_BUNDLE_DIR), `vmm` one of `VMM_CHOICES` (PYRO_VMM), and with
+    `templates` "off" every machine boots (PYRO_TEMPLATES).
     """
 
     home: Path
     cache_dir: Path
     runtime_bundle_dir: Path | None
     vmm: str
+    templates: str = "on"
 
     @staticmethod
     def from_environment(environ: "Mapping[str, str] | None" = None) -> "Settings":
@@ -40,6 +43,7 @@ class Settings:
             cache_dir=_folder(env, "PYRO_CACHE_DIR", "XDG_CACHE_HOME", ".cache"),
             runtime_bundle_dir=_absolute("PYRO_RUNTIME_BUNDLE_DIR", bundle) if bundle else None,
             vmm=_choice(env, "PYRO_VMM", VMM_CHOICES),
+            templates=_choice(env, "PYRO_TEMPLATES", SWITCH),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -49,6 +53,7 @@ class Settings:
             "PYRO_CACHE_DIR": self.cache_dir,
             "PYRO_RUNTIME_BUNDLE_DIR": self.runtime_bundle_dir,
             "PYRO_VMM": self.vmm,
+            "PYRO_TEMPLATES": self.templates,
         }
         return {name: str(value) for name, value in named.items() if value is not None}
 

@@ -40,6 +40,7 @@ from pyro_mcp.workspace import environments
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.templates import Templates
 from pyro_mcp.workspace.throwaway import check, run_in_vm
 
 _LAST_REQUESTS_SECONDS = 0.5  # that requests get to end before a daemon that is told to end says that it is busy
@@ -56,6 +57,7 @@ class Daemon:
     find_host: FindHost
     runs: dict[str, RunControl] = field(default_factory=dict)
     workspaces: Workspaces = field(kw_only=True)
+    templates: Templates | None = field(kw_only=True, default=None)
 
 
 def create_app(daemon: Daemon) -> ASGIApp:
@@ -133,7 +135,12 @@ class _Handlers:
 
     async def prune(self, request: Request) -> Response:
         wanted = await decoded(PruneRequest, request)
-        return answer(await prune.prune(self.daemon.images, dry_run=wanted.dry_run))
+        report = await prune.prune(self.daemon.images, dry_run=wanted.dry_run)
+        if self.daemon.templates is not None:
+            also = await self.daemon.templates.prune(dry_run=wanted.dry_run)
+            freed = report.freed_bytes + also.freed_bytes
+            report = models.PruneReport((*report.removed, *also.removed), freed, wanted.dry_run)
+        return answer(report)
 
     async def shutdown(self, _request: Request) -> Response:
         if not await self.daemon.activity.alone(_LAST_REQUESTS_SECONDS):

@@ -46,12 +46,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = told_to_end.set
     images, boot_slots = Store(settings.cache_dir), default_boot_slots()
     choice = VmmChoice(settings, confined=unconfined is None)
-    templates = Templates(settings.cache_dir / "templates")
+    templates = Templates(settings.cache_dir / "templates") if settings.templates == "on" else None
     find_host = partial(verified_host, settings, images, boot_slots, choice, templates)
     await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)
     activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)
-    daemon = Daemon(settings, activity, stop, images, find_host, workspaces=workspaces)
+    daemon = Daemon(settings, activity, stop, images, find_host, workspaces=workspaces, templates=templates)
     server = _Server(
         uvicorn.Config(
             create_app(daemon),

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from pyro_mcp.errors import PyroError
 from pyro_mcp.guest import client
 from pyro_mcp.images import disk, locks, no_seed
+from pyro_mcp.images.store import disk_usage
+from pyro_mcp.models import PruneReport
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.blank import DISK_MIB
@@ -61,6 +63,24 @@ class Templates:
         self._unmakeable.add(template.folder.name)
         await asyncio.to_thread(shutil.rmtree, template.folder, ignore_errors=True)
 
+    async def prune(self, *, dry_run: bool) -> PruneReport:
+        """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on."""
+        if not self.folder.exists():
+            return PruneReport((), 0, dry_run)
+        async with locks.for_long(self.folder / "lock", lambda: None):
+            return await asyncio.to_thread(self._prune, dry_run)
+
+    def _prune(self, dry_run: bool) -> PruneReport:
+        folders = self._folders()
+        freed = sum(disk_usage(folder) for folder in folders)
+        if not dry_run:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+        return PruneReport(tuple(f"template {folder.name}" for folder in folders), freed, dry_run)
+
+    def _folders(self) -> list[Path]:
+        return sorted(entry for entry in self.folder.iterdir() if entry.is_dir())
+
     async def _made(self, host: "Host", spec: MachineSpec, template: Template) -> bool:
         key = template.folder.name
         async with self._making[key]:
@@ -90,7 +110,7 @@ class Templates:
 
     def _clear(self, *, keep: int) -> None:
         """Remove what was never finished, and all but those that were used last; only the lock's holder does that."""
-        folders = [entry for entry in self.folder.iterdir() if entry.is_dir()]
+        folders = self._folders()
         whole = [folder for folder in folders if _is_whole(Template(folder))]
         whole.sort(key=lambda folder: (folder / _USED).stat().st_mtime, reverse=True)
         for folder in folders:
@@ -100,7 +120,7 @@ class Templates:
 
 def _key(host: "Host", spec: MachineSpec) -> str:
     shape = host.driver.shape(replace(spec, disk_fd=0, durable=False))
-    files = [host.bundle.digest, spec.image.name]
+    files = [host.bundle.digest, str(spec.image)]  # an image's path names its digest
     text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
 
