@@ -33,7 +33,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         async with bare_machine(bundle, images, Path(folder)) as bare:
             ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
-            ratios.append(boot.run_against_bare_boot(bare))
+            ratios += boot.run_against_bare_boot(bare, Path(folder))
             async with _guest(settings) as guest:
                 ratios.append(await live.exec_round_trip(guest, bare))
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))

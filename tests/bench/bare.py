@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pyro_mcp.images import store
 from pyro_mcp.runtime.bundle import RuntimeBundle
-from pyro_mcp.vmm import qemu, tsc
+from pyro_mcp.vmm import qemu, qemu_command, tsc
 from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.qemu_command import Wiring
 from tests.support.newc import replace_member
 
 BENCH_INIT = Path("build/cargo/x86_64-unknown-linux-gnu/release/pyro-bench-init")
@@ -29,7 +30,9 @@ class BareMachine:
     program: str
 
     def command_line(self, mode: str, channel_fd: int) -> list[str]:
-        argv = qemu.command_line(self.program, self.spec, channel_fd, tsc_khz=tsc.host_khz(), console=False)
+        argv = qemu_command.command_line(
+            self.program, self.spec, Wiring(channel_fd), tsc_khz=tsc.host_khz(), console=False
+        )
         at = argv.index("-append") + 1
         argv[at] += f" bare={mode}"
         return argv

@@ -40,6 +40,7 @@ from pyro_mcp.workspace import environments
 from pyro_mcp.workspace.control import RunControl
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.prepare import prepare_usual_machine
 from pyro_mcp.workspace.templates import Templates
 from pyro_mcp.workspace.throwaway import check, run_in_vm
 
@@ -129,7 +130,10 @@ class _Handlers:
         name = request.path_params["name"]
 
         async def produce(emit: Emit) -> None:
-            await emit(await environments.pull_environment(self.daemon.images, name, wanted.source, emit))
+            pulled = await environments.pull_environment(self.daemon.images, name, wanted.source, emit)
+            if self.daemon.templates is not None:
+                await prepare_usual_machine(self.daemon.find_host, pulled.name, emit)
+            await emit(pulled)
 
         return EventStream(produce)
 
