@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest import identity
 from pyro_mcp.guest.client import GuestClient, reconnect
 from pyro_mcp.guest.frames import Output
 from pyro_mcp.guest.messages import Exec
@@ -64,7 +65,8 @@ async def booted(driver: FirecrackerDriver, spec: MachineSpec, folder: Path) -> 
     try:
         with channel.listening(folder / driver.listens_at) as listener:
             await asyncio.to_thread(driver.start_kept, spec, folder, listener, log.fd, started.append)
-            async with reconnect(driver.channel(folder, listener), timeout_seconds=_SECONDS) as guest:
+            opening = driver.channel(spec, folder, listener)
+            async with reconnect(opening, timeout_seconds=_SECONDS, identity=identity.of_throwaway()) as guest:
                 yield guest
     except GuestFailed as error:
         if error.code == "vmm_refused":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.own_cache import copied_cache
 from tests.vm.pyro_command import PyroCommand
-from tests.vm.test_faults import copied_cache
 
 _NOTICE = re.compile(r"^\[run\] .*: guests run under QEMU's emulation", re.MULTILINE)
 

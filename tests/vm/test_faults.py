@@ -11,6 +11,7 @@ import pytest
 from pyro_mcp.config import Settings
 from pyro_mcp.runtime.bundle import find_bundle
 from tests.support.waiting import wait_until
+from tests.vm.own_cache import copied_cache
 from tests.vm.pyro_command import VMM, Ended, PyroCommand, descendants, files_below, kill, named
 
 if TYPE_CHECKING:
@@ -141,22 +142,6 @@ def test_a_corrupted_image_is_found_before_use_and_can_be_pulled_again(tmp_path:
     listed = pyro("env", "list", "--json").stdout.decode()
     pyro.client.stop()
     assert '"installed": true' not in listed
-
-
-def copied_cache(tmp_path: Path) -> Path:
-    """A cache with debian:12 that may be harmed."""
-    users = Path(PyroCommand(tmp_path).environment.get("PYRO_CACHE_DIR") or Path("~/.cache/pyro").expanduser())
-    cache = tmp_path / "cache"
-    shutil.copytree(users, cache, ignore=shutil.ignore_patterns("staging", "disks"))
-    for folder in ("environments", "images"):
-        for entry in (cache / folder).iterdir():
-            if "debian%3a12.json" not in entry.name and folder == "environments":
-                entry.unlink()
-    keep = (cache / "environments" / "debian%3a12.json").read_text()
-    for image in (cache / "images").iterdir():
-        if image.name.removeprefix("sha256-") not in keep:
-            shutil.rmtree(image)
-    return cache
 
 
 def test_a_corrupted_runtime_bundle_is_found_before_use(tmp_path: Path) -> None:

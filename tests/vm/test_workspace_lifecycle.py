@@ -22,6 +22,7 @@ from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
 from pyro_mcp.workspace.live import LiveWorkspace
 from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace.templates import Templates
 from pyro_mcp.workspace.vmm_choice import VmmChoice
 from pyro_mcp.workspace_models import (
     CreateWorkspace,
@@ -54,7 +55,8 @@ class Home:
         images = Store(self.settings.cache_dir)
         confined = await confine.why_unconfinable() is None
         choice = VmmChoice(self.settings, confined=confined)
-        find_host = partial(verified_host, self.settings, images, default_boot_slots(), choice)
+        templates = Templates(self.settings.cache_dir / "templates")
+        find_host = partial(verified_host, self.settings, images, default_boot_slots(), choice, templates)
         workspaces = Workspaces(self.path, images, find_host)
         await workspaces.open()
         try:
