@@ -60,6 +60,8 @@ class Templates:
 
     async def discard(self, template: Template) -> None:
         """Remove one that no machine could begin from, and make none in its place."""
+        if not _is_whole(template):
+            return  # somebody removed it meanwhile, and that is why
         self._unmakeable.add(template.folder.name)
         await asyncio.to_thread(shutil.rmtree, template.folder, ignore_errors=True)
 
