@@ -91,7 +91,7 @@ class FakeKeptDriver:
         """See `Driver.with_console`."""
         return replace(self, console=True)
 
-    def channel(self, folder: Path, listener: socket.socket) -> OpenChannel:
+    def channel(self, spec: MachineSpec, folder: Path, listener: socket.socket) -> OpenChannel:
         """See `Driver.channel`."""
         listener.close()  # it has its own, and while others have it, too, a dead VMM seems to listen
         return to_agent(self.name, folder)

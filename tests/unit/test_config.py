@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_mcp.config import VMM_CHOICES, Settings
+from pyro_mcp.config import SWITCH, VMM_CHOICES, Settings
 from pyro_mcp.errors import InvalidRequest
 
 HOME = {"HOME": "/home/ada"}
@@ -19,6 +19,7 @@ def test_the_defaults_are_the_xdg_folders() -> None:
         cache_dir=Path("/home/ada/.cache/pyro"),
         runtime_bundle_dir=None,
         vmm="auto",
+        templates="on",
     )
 
 
@@ -40,14 +41,17 @@ def test_own_variables_win_over_xdg_and_need_no_home(tmp_path: Path) -> None:
             "PYRO_CACHE_DIR": "/c",
             "PYRO_RUNTIME_BUNDLE_DIR": str(tmp_path),
             "PYRO_VMM": "qemu",
+            "PYRO_TEMPLATES": "off",
             "XDG_STATE_HOME": "/other",
             "XDG_CACHE_HOME": "/other",
         }
     )
-    assert settings == Settings(Path("/h"), Path("/c"), tmp_path, "qemu")
+    assert settings == Settings(Path("/h"), Path("/c"), tmp_path, "qemu", "off")
 
 
-@pytest.mark.parametrize("name", ["PYRO_HOME", "PYRO_CACHE_DIR", "PYRO_RUNTIME_BUNDLE_DIR", "PYRO_VMM"])
+@pytest.mark.parametrize(
+    "name", ["PYRO_HOME", "PYRO_CACHE_DIR", "PYRO_RUNTIME_BUNDLE_DIR", "PYRO_VMM", "PYRO_TEMPLATES"]
+)
 def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
     assert Settings.from_environment({**HOME, name: ""}) == Settings.from_environment(HOME)
 
@@ -96,6 +100,13 @@ def test_an_unknown_vmm_names_the_variable_and_what_it_may_be(value: str) -> Non
         assert choice in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("value", ["yes", "ON", "0", "auto"])
+def test_templates_are_on_or_off(value: str) -> None:
+    with pytest.raises(InvalidRequest, match="PYRO_TEMPLATES") as caught:
+        Settings.from_environment({**HOME, "PYRO_TEMPLATES": value})
+    assert (caught.value.code, caught.value.hint) == ("bad_setting", "set PYRO_TEMPLATES to one of: on, off")
+
+
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_with_no_home_at_all_the_variable_to_set_is_named(home: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="PYRO_HOME"):
@@ -107,7 +118,7 @@ def test_with_no_home_at_all_the_variable_to_set_is_named(home: dict[str, str]) 
 _path = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(
     lambda name: Path("/nowhere") / name.strip("/")
 )
-_settings = st.builds(Settings, _path, _path, st.none() | _path, st.sampled_from(VMM_CHOICES))
+_settings = st.builds(Settings, _path, _path, st.none() | _path, st.sampled_from(VMM_CHOICES), st.sampled_from(SWITCH))
 
 
 @given(_settings)

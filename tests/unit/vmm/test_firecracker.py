@@ -73,7 +73,7 @@ async def test_firecracker_is_told_everything_at_once(spec: MachineSpec, tmp_pat
     assert argv[argv.index("--level") + 1] == "Error"
     assert len(argv) == 5
     assert Path(folder).parent == run_dir
-    assert config["machine-config"] == {"vcpu_count": 3, "mem_size_mib": 768}
+    assert config["machine-config"] == {"vcpu_count": 3, "mem_size_mib": 768, "track_dirty_pages": False}
     assert config["boot-source"]["kernel_image_path"] == str(spec.kernel)
     assert [drive["path_on_host"] for drive in config["drives"]] == [
         str(spec.image),

@@ -23,7 +23,7 @@ def told(spec: MachineSpec, *, console: bool = False) -> Mapping[str, Any]:
 
 def test_the_machine_is_what_was_asked_for() -> None:
     config = told(SPEC)
-    assert config["machine-config"] == {"vcpu_count": 3, "mem_size_mib": 768}
+    assert config["machine-config"] == {"vcpu_count": 3, "mem_size_mib": 768, "track_dirty_pages": False}
     assert config["boot-source"]["kernel_image_path"] == "/b/kernel"
     assert config["boot-source"]["initrd_path"] == "/b/initramfs"
     assert config["boot-source"]["boot_args"] == kernel_arguments(SPEC, console=False)

@@ -27,7 +27,7 @@ async def test_a_kept_machine_is_reached_again_and_again(
     with channel.listening(folder / starting.listens_at) as listener:
         process = await asyncio.to_thread(starting.start_kept, spec, folder, listener, log.fd, kept.append)
         assert kept == [process]
-        open_channel = starting.channel(folder, listener)
+        open_channel = starting.channel(spec, folder, listener)
         assert await talk(open_channel) == b"olleh\n"
         assert not (folder / "v.sock_5001").exists()
         assert await talk(open_channel) == b"olleh\n", "nobody knocks a second time"
@@ -58,7 +58,7 @@ async def test_a_kept_machine_that_dies_before_its_guest_is_up_is_seen_at_once(
         process = await asyncio.to_thread(starting.start_kept, spec, folder, listener, 2, kept.append)
         found = Watched.find(process)
         assert found is not None
-        opening = asyncio.ensure_future(while_alive(starting.channel(folder, listener), found.wait)())
+        opening = asyncio.ensure_future(while_alive(starting.channel(spec, folder, listener), found.wait)())
         await asyncio.sleep(0.05)
         assert not opening.done()
         os.kill(process.pid, signal.SIGTERM)
@@ -96,9 +96,9 @@ async def test_whoever_stops_waiting_for_a_kept_guest_can_wait_again(
         await asyncio.to_thread(starting.start_kept, spec, folder, listener, 2, kept.append)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await starting.channel(folder, listener)()
+                await starting.channel(spec, folder, listener)()
         await asyncio.to_thread(go.write_text, "go")
-        assert await talk(starting.channel(folder, listener)) == b"olleh\n"
+        assert await talk(starting.channel(spec, folder, listener)) == b"olleh\n"
 
 
 def test_the_listener_is_a_socket_of_the_vmms_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""QEMU's command line, and that nothing is left of a machine however it ends; no guest boots here."""
+"""How QEMU is started, and that nothing is left of a machine however it ends; no guest boots here."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from pyro_mcp.errors import HostUnfit
 from pyro_mcp.process import Detached, start_time, wait_for_end
 from pyro_mcp.vmm import channel, confine, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
-from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver, command_line, kernel_arguments
+from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver
 from tests.support.waiting import until
 
 
@@ -33,69 +32,6 @@ def _stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Non
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-
-def _after(words: list[str], flag: str) -> list[str]:
-    return [words[at + 1] for at, word in enumerate(words) if word == flag]
-
-
-def test_the_machine_is_what_was_asked_for(spec: MachineSpec) -> None:
-    words = command_line("/usr/bin/qemu", spec, 77, tsc_khz=2_000_000, console=False)
-    assert words[0] == "/usr/bin/qemu"
-    assert _after(words, "-smp") == ["3"]
-    assert _after(words, "-m") == ["768M"]
-    assert _after(words, "-kernel") == ["/b/kernel"]
-    assert _after(words, "-initrd") == ["/b/initramfs"]
-    assert _after(words, "-accel") == ["tcg,thread=multi"]
-
-
-def test_the_machine_has_nothing_that_was_not_asked_for(spec: MachineSpec) -> None:
-    """No network card, no monitor, no display, no user's configuration; a guest that resets is gone."""
-    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
-    for flag in ("-nodefaults", "-no-user-config", "-no-reboot"):
-        assert flag in words
-    for flag in ("-net", "-netdev", "-nic", "-monitor", "-qmp", "-serial", "-vnc", "-daemonize", "-pidfile"):
-        assert flag not in words
-    assert _after(words, "-display") == ["none"]
-    assert not any("net" in device for device in _after(words, "-device"))
-    (sandbox,) = _after(words, "-sandbox")
-    assert sandbox.startswith("on")
-    for rule in ("elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny", "obsolete=deny"):
-        assert rule in sandbox
-
-
-def test_only_the_guests_own_disk_and_channel_are_descriptors_and_can_be_written(spec: MachineSpec) -> None:
-    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
-    image, disk, modules = _after(words, "-blockdev")
-    assert f"file.filename={spec.image}" in image
-    assert f"file.filename=/dev/fdset/{spec.disk_fd}" in disk
-    assert "file.filename=/b/modules" in modules
-    assert ["read-only=on" in node for node in (image, disk, modules)] == [True, False, True]
-    assert _after(words, "-add-fd") == [f"fd={spec.disk_fd},set={spec.disk_fd}"]
-    assert "socket,id=agent,fd=77" in _after(words, "-chardev")
-    # The agent finds its devices by this order.
-    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
-    assert [drive.partition("drive=")[2].partition(",")[0] for drive in drives] == ["image", "disk", "modules"]
-
-
-def test_a_workspaces_machine_has_its_seed_and_flushes_its_disk(spec: MachineSpec) -> None:
-    kept = replace(spec, seed=Path("/w/seed"), durable=True)
-    words = command_line("qemu", kept, 77, tsc_khz=None, console=False, listens=True)
-    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
-    assert [drive.partition("drive=")[2].partition(",")[0] for drive in drives] == ["image", "disk", "modules", "seed"]
-    *_, seed = _after(words, "-blockdev")
-    assert "file.filename=/w/seed" in seed
-    assert "read-only=on" in seed
-    assert not any("no-flush" in node for node in _after(words, "-blockdev"))
-    assert "socket,id=agent,fd=77,server=on,wait=off" in _after(words, "-chardev")
-    (append,) = _after(words, "-append")
-    assert "pyro.seed=/dev/vdd" in append.split()
-
-
-def test_a_disk_that_the_host_cannot_write_is_an_error_in_the_guest_and_no_halt(spec: MachineSpec) -> None:
-    words = command_line("qemu", spec, 77, tsc_khz=None, console=False)
-    drives = [device for device in _after(words, "-device") if device.startswith("virtio-blk")]
-    assert all(drive.endswith(",werror=report,rerror=report") for drive in drives)
 
 
 def test_a_kept_machine_outlives_who_starts_it_and_listens(
@@ -133,35 +69,6 @@ def test_no_kept_machine_without_qemu(spec: MachineSpec, tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", "/nowhere")
     with channel.listening(tmp_path / "agent.sock") as listener, pytest.raises(HostUnfit):
         QemuDriver().start_kept(spec, tmp_path, listener, 2, lambda _process: None)
-
-
-@pytest.mark.parametrize("console", [True, False])
-def test_the_console_is_there_only_when_wanted(spec: MachineSpec, console: bool) -> None:
-    words = command_line("qemu", spec, 77, tsc_khz=None, console=console)
-    assert ("-serial" in words) == console
-    (append,) = _after(words, "-append")
-    assert ("console=ttyS0" in append.split()) == console
-    assert ("quiet" in append.split()) != console
-
-
-def test_the_kernel_is_told_what_the_agent_needs(spec: MachineSpec) -> None:
-    words = kernel_arguments(spec, None, console=False).split()
-    assert not any(word.startswith(("pyro.workspace", "pyro.seed")) for word in words)
-    for word in (
-        "reboot=t",
-        "panic=-1",
-        "pyro.channel=virtio-serial",
-        "pyro.image=/dev/vda",
-        "pyro.disk=/dev/vdb",
-        "pyro.modules=/dev/vdc",
-    ):
-        assert word in words
-
-
-def test_the_counters_rate_is_told_where_it_is_known(spec: MachineSpec) -> None:
-    known = kernel_arguments(spec, 2_500_000, console=False).split()
-    assert {"tsc=reliable", "tsc_early_khz=2500000", "lpj=10000000"} <= set(known)
-    assert not any(word.startswith(("tsc", "lpj")) for word in kernel_arguments(spec, None, console=False).split())
 
 
 async def test_without_qemu_the_host_is_unfit(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.errors import GuestFailed, HostUnfit
+from pyro_mcp.images import no_seed
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.boot import boot_guest
@@ -35,7 +36,7 @@ async def test_a_guest_that_answers(tmp_path: Path, image: Path, disks: list[int
         assert guest.boot_ms >= 0
         assert boots.alive == 1
         assert boots.specs == [
-            MachineSpec(Path("/k"), Path("/i"), Path("/m"), image, disks[0], vcpu_count=3, mem_mib=512)
+            MachineSpec(Path("/k"), Path("/i"), Path("/m"), image, disks[0], 3, 512, seed=no_seed.path(tmp_path))
         ]
     assert boots.alive == 0
     assert boots.with_console == [False]

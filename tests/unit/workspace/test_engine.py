@@ -9,6 +9,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, NotFound
+from pyro_mcp.images import no_seed
 from pyro_mcp.models import Progress
 from pyro_mcp.process import wait_for_end
 from pyro_mcp.workspace import boot
@@ -81,7 +82,8 @@ async def test_a_workspace_runs_when_it_has_been_made(engine: Engine, workspaces
     assert workspaces.list(deleted=False) == (made,)
     assert (workspaces.running, engine.boots.alive) == (1, 1)
     (spec,) = engine.boots.specs
-    assert (spec.vcpu_count, spec.mem_mib, spec.seed, spec.durable) == (2, 512, None, True)
+    assert (spec.vcpu_count, spec.mem_mib, spec.durable, spec.template) == (2, 512, True, None)
+    assert spec.seed == no_seed.path(engine.images.cache_dir)
     assert "boot" in steps
     folder = engine.home / "workspaces" / made.workspace_id
     assert folder.stat().st_mode & 0o777 == 0o700
