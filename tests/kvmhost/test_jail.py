@@ -10,17 +10,21 @@ import pytest
 from pyro_mcp.runtime.bundle import RuntimeBundle
 from pyro_mcp.vmm import channel, user_ids, vmm_process
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
+from pyro_mcp.vmm.template import Template
 from tests.kvmhost.machines import ROOT_AND_USER, machine
 
 _SHELL = ("/bin/sh", "-c")
 
 
-async def shell_says(bundle: RuntimeBundle, folder: Path, script: str) -> list[str]:
-    """What a shell prints that runs in the place of Firecracker."""
+async def shell_says(
+    bundle: RuntimeBundle, folder: Path, script: str, *, template: Template | None = None
+) -> list[str]:
+    """What a shell prints that runs in the place of Firecracker, of one that is to restore that template if given."""
     os.mkdir(folder, mode=0o700)
     driver = FirecrackerDriver(bundle.firecracker, folder.parent)
-    async with machine(bundle) as spec:
-        with driver._booting(spec, folder, "--no-api") as program:
+    async with machine(bundle) as plain:
+        spec = replace(plain, template=template)
+        with driver._starting(spec, folder, "--no-api") as program:
             async with vmm_process.running(replace(program, argv=(*_SHELL, f"{script}\necho end"))) as (process, said):
                 async with asyncio.timeout(60):
                     await process.wait()
@@ -51,6 +55,27 @@ async def test_no_file_of_the_host_but_its_own(bundle: RuntimeBundle, tmp_path: 
         "echo x >written && cat written",
     )
     assert said == ["x"]
+
+
+@ROOT_AND_USER
+async def test_a_template_can_be_read_and_not_written(bundle: RuntimeBundle, tmp_path: Path, who: str) -> None:
+    template = Template(tmp_path / "template")
+    template.folder.mkdir()
+    files = (template.memory, template.state)
+    for file in files:
+        file.write_text(f"{file.name}\n")
+        file.chmod(0o444)
+    said = await shell_says(
+        bundle,
+        tmp_path / "own",
+        "cd /inputs; cat snapshot.memory snapshot.state; chmod u+w snapshot.* 2>/dev/null && echo changed;"
+        "for file in snapshot.*; do (echo x 1<>$file) 2>/dev/null && echo wrote $file; done;"
+        "readlink /proc/self/fd/* | grep template;"
+        "mount -o remount,rw,bind snapshot.memory 2>/dev/null && echo mounted; rm -f snapshot.* 2>/dev/null && ls",
+        template=template,
+    )
+    assert said == ["memory", "state"]
+    assert [file.read_text() for file in files] == ["memory\n", "state\n"]
 
 
 @ROOT_AND_USER

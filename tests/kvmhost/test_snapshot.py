@@ -34,12 +34,12 @@ async def test_a_machine_goes_on_from_its_snapshot(bundle: RuntimeBundle, tmp_pa
         async with booted(driver, spec, one) as guest:
             # In memory alone, and the process that holds it goes on, too.
             await said(guest, "echo kept >/dev/shm/word; (sleep 1000 & echo $! >/dev/shm/sleeper)")
+            boot_id = await said(guest, "cat /proc/sys/kernel/random/boot_id")
             await driver.pause(one)
             assert (await FirecrackerApi(one).info()).state == PAUSED
             snapshot = moved(await driver.snapshot(one), tmp_path)
             await driver.resume(one)
             assert (await FirecrackerApi(one).info()).state == RUNNING
-            boot_id = await said(guest, "cat /proc/sys/kernel/random/boot_id")
             # Taking a snapshot ends connections; Firecracker's documentation says so.
             async with reconnect(channel.to_agent(driver.name, one), timeout_seconds=_SECONDS) as again:
                 assert await said(again, "cat /dev/shm/word") == b"kept\n"

@@ -1,5 +1,6 @@
-"""A cache for one test alone, with debian:12 in it, and the templates that are in a cache."""
+"""A cache for one test alone, with debian:12 in it, and what became of the templates in a cache."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.vm.pyro_command import PyroCommand
 
 _ENVIRONMENT = "debian:12"
 _VERDICT = "kvm.json"  # on this host's KVM, which takes seconds to find out
+
+_TROUBLE = re.compile(r" WARNING pyro_mcp\.workspace\.(boot|templates): ")
 
 
 def copied_cache(folder: Path) -> Path:
@@ -34,6 +37,12 @@ def templates_in(folder: Path) -> set[Path]:
 def copy_template(source: Path, target: Path) -> None:
     """Copy its folder; its files are mostly holes."""
     shutil.copytree(source, target, copy_function=_copy_with_holes)
+
+
+def trouble_with_templates(home: Path) -> list[str]:
+    """What the log of a daemon says of machines that did not begin as they should have."""
+    lines = (home / "daemon.log").read_text().splitlines()
+    return [line for line in lines if _TROUBLE.search(line)]
 
 
 def _copy_with_holes(source: str, target: str) -> None:

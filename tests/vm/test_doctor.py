@@ -21,8 +21,9 @@ from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
 
 Rows = dict[str, dict[str, str]]
-# What an examination may keep: the verdict on KVM, the daemon's lock and log, and the blank disk of every machine.
-KEPT = {"kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db", "blank-1-2048.ext4", "blank.lock"}
+# What an examination may keep: the verdict on KVM, the daemon's lock and log, and the blank disk and seed of every
+# machine.
+KEPT = {"kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db", "blank-1-2048.ext4", "blank.lock", "no-seed"}
 
 
 @pytest.fixture

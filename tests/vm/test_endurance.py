@@ -6,24 +6,26 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import wait_until
+from tests.vm.own_cache import trouble_with_templates
 from tests.vm.pyro_command import PyroCommand, descendants, files_below, open_files
 
-_RUNS = 200
-_AT_ONCE = 8
+_RUNS = 500
+_AT_ONCE = 16
 
 
 @pytest.mark.slow
-def test_200_runs_8_at_once_leave_nothing(pyro: PyroCommand) -> None:
+def test_500_runs_16_at_once_all_begin_as_copies_and_leave_nothing(pyro: PyroCommand) -> None:
     daemon = pyro.daemon_pid()
     cache = pyro.client.settings.cache_dir
     one_run(pyro, 0)
-    before = snapshot(daemon, pyro.home, cache)
+    before, trouble = snapshot(daemon, pyro.home, cache), trouble_with_templates(pyro.home)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda number: one_run(pyro, number), range(_RUNS)))
     wait_until(lambda: not descendants(daemon))
     after = snapshot(daemon, pyro.home, cache)
     assert pyro.daemon_pid() == daemon
     assert after == before
+    assert trouble_with_templates(pyro.home) == trouble
 
 
 def one_run(pyro: PyroCommand, number: int) -> None:

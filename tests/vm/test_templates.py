@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import mmap
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import pytest
 from pyro_mcp import Pyro
 from tests.support.waiting import wait_until
 from tests.vm.conftest import remove_workspaces
-from tests.vm.own_cache import copied_cache, copy_template, templates_in
+from tests.vm.own_cache import copied_cache, copy_template, templates_in, trouble_with_templates
 from tests.vm.pyro_command import CHOSEN_VMM, VMM, PyroCommand, descendants, kill, named
 
 _MEM_MIB = 256
@@ -65,7 +64,7 @@ def copying(template: Path, cache: Path, tmp_path: Path) -> Iterator[PyroCommand
     yield command
     remove_workspaces(command)
     command.client.stop()
-    assert warnings(command) == []
+    assert trouble_with_templates(command.home) == []
     assert templates_in(template.parent) == {template}
 
 
@@ -97,12 +96,6 @@ def says_in(sdk: Pyro, workspace: str, script: str) -> list[str]:
 
 def created(sdk: Pyro, **options: str | Path) -> str:
     return sdk.create_workspace("debian:12", mem_mib=_MEM_MIB, **options).workspace_id  # type: ignore[arg-type]
-
-
-def warnings(pyro: PyroCommand) -> list[str]:
-    """What the daemon's log says of machines that did not begin as they should have."""
-    lines = (pyro.home / "daemon.log").read_text().splitlines()
-    return [line for line in lines if re.search(r" WARNING pyro_mcp\.workspace\.(boot|templates): ", line)]
 
 
 def digests_of(template: Path) -> dict[str, str]:
@@ -271,7 +264,7 @@ def test_a_damaged_template_is_thrown_away_and_the_machine_boots(
 ) -> None:
     damage(template)
     assert says(lone, "echo fine") == ["fine"]
-    assert len(warnings(lone)) == 1
+    assert len(trouble_with_templates(lone.home)) == 1
     assert not template.exists()
 
 
@@ -291,7 +284,7 @@ def test_a_workspace_boots_where_the_template_is_damaged(
     sdk = Pyro(lone.client.settings)
     workspace = created(sdk, seed_path=seed)
     assert says_in(sdk, workspace, "cat text; cat /proc/sys/kernel/hostname") == ["one", workspace]
-    assert len(warnings(lone)) == 1
+    assert len(trouble_with_templates(lone.home)) == 1
     assert not template.exists()
 
 
@@ -304,7 +297,7 @@ def test_the_next_daemon_makes_a_template_in_place_of_the_damaged_one(lone: Pyro
     for _ in range(2):
         assert says(lone, "echo fine") == ["fine"]
     assert templates_in(template.parent) == {template}
-    assert len(warnings(lone)) == 1
+    assert len(trouble_with_templates(lone.home)) == 1
 
 
 def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template: Path) -> None:
@@ -312,7 +305,7 @@ def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template
     (template.parent / "lock").mkdir(parents=True)  # where a file should be
     for _ in range(2):
         assert says(lone, "echo fine") == ["fine"]
-    assert len(warnings(lone)) == 1
+    assert len(trouble_with_templates(lone.home)) == 1
 
 
 def test_a_daemon_that_is_killed_while_it_makes_a_template_leaves_none(lone: PyroCommand, template: Path) -> None:
@@ -328,7 +321,7 @@ def test_a_daemon_that_is_killed_while_it_makes_a_template_leaves_none(lone: Pyr
     assert says(lone, "echo fine") == ["fine"]
     assert {path.name for path in template.parent.iterdir()} == {"lock", template.name}
     assert list((lone.home / "vmms").glob("*")) == []
-    assert warnings(lone) == []
+    assert trouble_with_templates(lone.home) == []
 
 
 def test_many_machines_at_once_make_one_template_and_begin_from_it(
@@ -348,4 +341,4 @@ def test_many_machines_at_once_make_one_template_and_begin_from_it(
             assert templates_in(template.parent) == {template}
     finally:
         pair[1].client.stop()
-    assert [warnings(each) for each in pair] == [[], []]  # to make a second one would have failed
+    assert [trouble_with_templates(each.home) for each in pair] == [[], []]  # to make a second one would have failed
