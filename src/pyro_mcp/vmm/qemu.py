@@ -114,8 +114,9 @@ class QemuDriver:
             yield wiring
             return
         with ExitStack() as stack:
-            memory, state = (sealed.copies.of(file) for file in (spec.template.memory, spec.template.state))
+            memory = sealed.copies.of(spec.template.memory)
             stack.callback(os.close, memory)
+            state = sealed.copies.of(spec.template.state)
             stack.callback(os.close, state)
             incoming = sealed.opened_again(state)  # QEMU reads on from where the descriptor stands
             stack.callback(os.close, incoming)
