@@ -81,6 +81,29 @@ serve()
 """
 """A guest that goes on where the snapshot was made that its VMM is told to load."""
 
+IS_WRITTEN_DOWN = """\
+def write(state, memory):
+    open(state, "x").write("the state")
+    with open(memory, "xb") as file:
+        os.pwrite(file.fileno(), b"mine", 1 << 20)
+        file.truncate(768 << 20)
+
+def answers(asked_file):
+    # Whatever it is asked, noting that; what it prints is nobody's.
+    api = listening(sys.argv[sys.argv.index("--api-sock") + 1])
+    threading.Thread(target=serve, daemon=True).start()
+    knock()
+    while True:
+        what, body, host = asked(api)
+        if "/snapshot/create" in what:
+            write(body["snapshot_path"], body["mem_file_path"])
+        with open(asked_file, "a") as file:
+            print(json.dumps([sys.argv[1:], config, what, body]), file=file)
+        host.sendall(b"HTTP/1.1 204 \\r\\n\\r\\n")
+
+"""
+"""For a guest that comes up and is written down, by `write`; `answers(asked_file)` begins it."""
+
 
 def fake_firecracker(folder: Path, script: str = BOOTS) -> Path:
     """The program: it is told what Firecracker is, listens where Firecracker does, and does as the script says."""

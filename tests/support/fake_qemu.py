@@ -1,4 +1,4 @@
-"""A program in QEMU's place: for the driver, without a guest. Its monitor speaks QMP and writes down what it is told to.
+"""A program in QEMU's place: for the driver, without a guest. Its monitor speaks QMP.
 
 What it does is up to a script, in Python; what it needs for that is below.
 """

@@ -72,9 +72,12 @@ def test_the_position_of_the_source_does_not_matter() -> None:
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     source = _file(b"x" * (2 * MIB))
-    with small_disk(tmp_path / "small", 1) as small, (small / "copy").open("xb") as target:
-        with pytest.raises(OSError, match="No space left") as caught:
-            sparse.copy(source, target.fileno())
+    with (
+        small_disk(tmp_path / "small", 1) as small,
+        (small / "copy").open("xb") as target,
+        pytest.raises(OSError, match="No space left") as caught,
+    ):
+        sparse.copy(source, target.fileno())
     os.close(source)
     assert caught.value.errno == errno.ENOSPC
 
