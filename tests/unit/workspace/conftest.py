@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.workspace import boot
+from pyro_mcp.workspace import boot, templates
+from tests.support.fake_machine import Boots, fake_host
+from tests.support.fake_templates import Place
 
 
 @pytest.fixture
@@ -30,3 +32,13 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "rootfs.sqfs"
     path.touch()
     return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A host with templates, whose disks are small; no descriptor may be left."""
+    monkeypatch.setattr(templates, "DISK_MIB", 16)
+    before = sorted(os.listdir("/proc/self/fd"))
+    boots = Boots()
+    yield Place(tmp_path / "templates", fake_host(tmp_path, boots, slots=1), boots, image)
+    assert sorted(os.listdir("/proc/self/fd")) == before

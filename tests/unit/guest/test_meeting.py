@@ -1,0 +1,59 @@
+"""Finding out that an agent answers, without beginning a session with it."""
+
+import asyncio
+
+import pytest
+
+from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest.client import connect, meet
+from pyro_mcp.guest.identity import Identity
+from pyro_mcp.guest.preamble import GENERATION
+from tests.support.fake_agent import channel, opened, read_packet, reply, wire_over
+from tests.support.fake_machine import dead, silent, waiting
+
+IDENTITY = Identity("w-1", "0" * 32, workspace=True, seed=True)
+
+
+async def test_who_is_met_is_told_nothing() -> None:
+    with channel() as (ours, theirs):
+        async with asyncio.timeout(30), wire_over(theirs) as wire:
+            meeting = asyncio.create_task(meet(opened(ours), timeout_seconds=30))
+            _, nonce, _ = await read_packet(wire.reader)
+            wire.writer.write(reply(nonce, boot_id=None))
+            hello = await meeting
+            rest = await wire.reader.read()
+    assert (hello.generation, hello.boot_id) == (GENERATION, None)
+    assert b"PYROS" not in rest, "a session was begun"
+    assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize(("guest", "code"), [(silent, "guest_silent"), (dead, "guest_gone")])
+async def test_who_does_not_answer_is_told(guest: object, code: str) -> None:
+    with channel() as (ours, theirs):
+        running = asyncio.ensure_future(guest(theirs))  # type: ignore[operator]
+        with pytest.raises(GuestFailed) as caught:
+            await meet(opened(ours), timeout_seconds=0.05)
+        running.cancel()
+    assert caught.value.code == code
+
+
+async def test_a_guest_that_waits_becomes_the_machine_of_its_first_session() -> None:
+    told: list[dict[str, dict[str, object]]] = []
+    with channel() as (ours, theirs):
+        running = asyncio.create_task(waiting(told)(theirs))
+        async with asyncio.timeout(30), connect(opened(ours), timeout_seconds=30, identity=IDENTITY):
+            pass
+        running.cancel()
+    machine = told[0]["machine"]
+    assert (machine["host_name"], machine["machine_id"]) == ("w-1", "0" * 32)
+    assert (machine["workspace"], machine["seed"]) == (True, True)
+
+
+async def test_a_guest_that_waits_is_no_machine_of_nobody() -> None:
+    with channel() as (ours, theirs):
+        running = asyncio.create_task(waiting([])(theirs))
+        with pytest.raises(GuestFailed) as caught:
+            async with connect(opened(ours), timeout_seconds=30):
+                raise AssertionError("a session was begun")
+        running.cancel()
+    assert caught.value.code == "guest_waits"

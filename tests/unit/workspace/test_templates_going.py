@@ -1,0 +1,101 @@
+"""Templates that go: those that are broken, those that were not used for long, and all of them."""
+
+import asyncio
+import os
+
+import pytest
+
+from pyro_mcp.vmm.template import Template, UntilReady
+from tests.support.fake_machine import make
+from tests.support.fake_templates import Place, begun
+
+
+def _used(template: Template, at: int) -> None:
+    os.utime(template.folder / "used", (at, at))
+
+
+async def test_one_that_is_discarded_is_gone_and_this_daemon_makes_no_other(place: Place) -> None:
+    templates, spec = place.daemon(), place.spec()
+    template = await begun(templates, place)
+    await templates.discard(template)
+    assert place.there() == set()
+    assert await templates.begin_from(place.host, spec) == spec
+    assert len(place.boots.templates) == 1
+    assert await begun(place.daemon(), place) == template, "the next daemon tries again"
+
+
+async def test_one_that_is_discarded_twice(place: Place) -> None:
+    templates = place.daemon()
+    template = await begun(templates, place)
+    await asyncio.gather(templates.discard(template), templates.discard(template))
+    assert place.there() == set()
+
+
+async def test_eight_are_kept_and_those_used_last_longest(place: Place) -> None:
+    templates = place.daemon()
+    made = [await begun(templates, place, vcpu_count=count) for count in range(1, 9)]
+    for at, template in enumerate(made):
+        _used(template, at)
+    assert await begun(templates, place, vcpu_count=1) == made[0]
+    ninth = await begun(templates, place, vcpu_count=9)
+    assert place.there() == {template.folder.name for template in (made[0], *made[2:], ninth)}
+
+
+async def test_a_making_that_fails_costs_no_more_than_one(place: Place) -> None:
+    templates = place.daemon()
+    for count in range(1, 9):
+        _used(await begun(templates, place, vcpu_count=count), count)
+
+    async def fail(_template: Template, _until_ready: UntilReady) -> None:
+        raise OSError("no")
+
+    place.boots.makes = fail
+    for count in (9, 10, 11):
+        await templates.begin_from(place.host, place.spec(vcpu_count=count))
+    assert len(place.there()) == 7
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_all_of_them_are_pruned(place: Place, dry_run: bool) -> None:
+    templates = place.daemon()
+    names = sorted([(await begun(templates, place, vcpu_count=count)).folder.name for count in (1, 2)])
+    report = await templates.prune(dry_run=dry_run)
+    assert report.removed == tuple(f"template {name}" for name in names)
+    assert report.freed_bytes > 0
+    assert report.dry_run == dry_run
+    assert place.there() == (set(names) if dry_run else set())
+
+
+async def test_after_pruning_they_are_made_again(place: Place) -> None:
+    templates = place.daemon()
+    template = await begun(templates, place)
+    await templates.prune(dry_run=False)
+    assert await begun(templates, place) == template
+    assert len(place.boots.templates) == 2
+
+
+async def test_where_there_are_none_nothing_is_pruned_and_nothing_made(place: Place) -> None:
+    report = await place.daemon().prune(dry_run=False)
+    assert (report.removed, report.freed_bytes) == ((), 0)
+    assert not place.folder.exists()
+
+
+async def test_pruning_waits_for_one_that_is_being_made(place: Place) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(template: Template, until_ready: UntilReady) -> None:
+        reached.set()
+        await go_on.wait()
+        await make(template, until_ready)
+
+    place.boots.makes = slow
+    templates = place.daemon()
+    making = asyncio.create_task(begun(templates, place))
+    await reached.wait()
+    pruning = asyncio.create_task(templates.prune(dry_run=False))
+    await asyncio.sleep(0.05)
+    assert not pruning.done()
+    go_on.set()
+    template = await making
+    assert (await pruning).removed == (f"template {template.folder.name}",)
+    assert place.there() == set()
