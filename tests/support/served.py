@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
 import pytest
@@ -36,7 +37,7 @@ async def served(
         await run(request, control, emit)
 
     monkeypatch.setattr(app, "run_in_vm", scripted)
-    monkeypatch.setattr(serve, "verified_host", AsyncMock(return_value=None))
+    monkeypatch.setattr(serve, "verified_host", AsyncMock(return_value=SimpleNamespace(templates=None)))
     monkeypatch.setattr(serve, "Workspaces", lambda *_: FakeWorkspaces() if workspaces is None else workspaces)
     place = DaemonPlace(settings.home)
     place.prepare()

@@ -40,7 +40,7 @@ async def test_who_does_not_answer_is_told(guest: object, code: str) -> None:
 async def test_a_guest_that_waits_becomes_the_machine_of_its_first_session() -> None:
     told: list[dict[str, dict[str, object]]] = []
     with channel() as (ours, theirs):
-        running = asyncio.create_task(waiting(told)(theirs))
+        running = asyncio.ensure_future(waiting(told)(theirs))
         async with asyncio.timeout(30), connect(opened(ours), timeout_seconds=30, identity=IDENTITY):
             pass
         running.cancel()
@@ -51,7 +51,7 @@ async def test_a_guest_that_waits_becomes_the_machine_of_its_first_session() -> 
 
 async def test_a_guest_that_waits_is_no_machine_of_nobody() -> None:
     with channel() as (ours, theirs):
-        running = asyncio.create_task(waiting([])(theirs))
+        running = asyncio.ensure_future(waiting([])(theirs))
         with pytest.raises(GuestFailed) as caught:
             async with connect(opened(ours), timeout_seconds=30):
                 raise AssertionError("a session was begun")
