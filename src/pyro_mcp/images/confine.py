@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pyro_mcp import process
 from pyro_mcp.errors import HostUnfit
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _AS_ROOT = ("--map-root-user", "--map-auto")

@@ -16,7 +16,7 @@ from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
 from pyro_mcp.images.rootfs import missing_program
 from pyro_mcp.images.store import sync_folder
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 
 _MIB = 1024 * 1024
 # ext4 as mkfs.ext4 makes it below (journal and all) does not fit into less.

@@ -26,8 +26,8 @@ from pyro_mcp.images.store import (
     sync_folder,
     write_json,
 )
-from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import EnvironmentInfo
+from pyro_mcp.to_the_end import to_the_end
 
 _MIB = 1024 * 1024
 

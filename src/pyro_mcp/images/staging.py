@@ -14,7 +14,7 @@ from pathlib import Path
 from pyro_mcp.images import locks
 from pyro_mcp.images.confine import remove_tree
 from pyro_mcp.images.store import Store, file_name
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from pyro_mcp import digests, models
 from pyro_mcp.errors import HostUnfit, InvalidRequest, NotFound, SourceFailed
 from pyro_mcp.images import catalog, locks
 from pyro_mcp.images.confine import remove_tree
-from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import EnvironmentInfo
+from pyro_mcp.to_the_end import to_the_end
 
 IMAGE_FILE = "rootfs.sqfs"
 MANIFEST_FILE = "manifest.json"

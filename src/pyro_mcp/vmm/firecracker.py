@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pyro_mcp import sparse
 from pyro_mcp.process import Detached
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, user_ids, vmm_process, vsock
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi, SnapshotPaths
 from pyro_mcp.vmm.firecracker_config import DISK, configuration, configuration_file
@@ -95,7 +96,9 @@ class FirecrackerDriver:
         """See `Driver.make_template`."""
         with own_folder(self.run_dir) as own, channel.listening(own / self.listens_at) as listener:
             async with AsyncExitStack() as stack:
-                with self._booting(spec, own, *_WITH_API, tracked=True) as program:
+                # Whether it lasts what a guest flushes is part of the state, too.
+                durable = replace(spec, durable=True)
+                with self._booting(durable, own, *_WITH_API, tracked=True) as program:
                     process, _ = await stack.enter_async_context(vmm_process.running(program))
                 opening = channel.while_alive(self.channel(spec, own, listener), process.wait)
                 # A copy's VMM numbers connections as this one does, and a guest that has not yet dealt with the end of
@@ -105,7 +108,7 @@ class FirecrackerDriver:
                 api = FirecrackerApi(own)
                 await api.pause()
                 await api.create_snapshot(_TAKEN, written_alone=True)
-            await asyncio.to_thread(_take, own, Template(folder))
+            await to_the_end(asyncio.to_thread(_take, own, Template(folder)))
 
     async def pause(self, folder: Path) -> None:
         """Stop the processors of a kept machine's guest. Raises `GuestFailed`."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from pyro_mcp import sparse
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.process import Detached
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.unix_path import connect_to
 from pyro_mcp.vmm import cgroup, confine, sealed, tsc, user_ids, vmm_process
 from pyro_mcp.vmm.channel import AGENT_SOCKET
@@ -48,7 +49,7 @@ class QemuDriver:
     @asynccontextmanager
     async def boot(self, spec: MachineSpec) -> AsyncIterator[Machine]:
         """See `Driver.boot`."""
-        await asyncio.to_thread(tsc.host_khz)  # measured once, not on the event loop
+        await asyncio.to_thread(_get_ready, spec)
         ours, theirs = socket.socketpair()
         async with AsyncExitStack() as stack:
             stack.enter_context(ours)
@@ -85,10 +86,10 @@ class QemuDriver:
 
     async def make_template(self, spec: MachineSpec, folder: Path, until_ready: UntilReady) -> None:
         """See `Driver.make_template`."""
-        await asyncio.to_thread(tsc.host_khz)
+        await asyncio.to_thread(_get_ready, spec)
         with _TemplateFiles(spec.mem_mib) as files:
             await self._save(spec, files, until_ready)
-            await asyncio.to_thread(files.write_to, Template(folder))
+            await to_the_end(asyncio.to_thread(files.write_to, Template(folder)))
 
     async def _save(self, spec: MachineSpec, files: "_TemplateFiles", until_ready: UntilReady) -> None:
         ours, theirs = socket.socketpair()
@@ -157,6 +158,14 @@ class _TemplateFiles:
         for source, path in ((self.memory, template.memory), (self.state, template.state)):
             with path.open("xb", buffering=0) as file:
                 sparse.copy(source, file.fileno())
+
+
+def _get_ready(spec: MachineSpec) -> None:
+    """What is done once and takes its time, for later calls to find it done; blocks."""
+    tsc.host_khz()
+    if spec.template is not None:
+        for file in (spec.template.memory, spec.template.state):
+            os.close(sealed.copies.of(file))
 
 
 async def _ready(channel: socket.socket) -> socket.socket:

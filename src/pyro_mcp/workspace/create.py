@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.images import catalog, store, uses
-from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.command_words import check_range

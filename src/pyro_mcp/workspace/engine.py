@@ -11,7 +11,7 @@ from pathlib import Path
 from pyro_mcp import tasks
 from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.workspace import adopt, create, lifecycle, names, prune
 from pyro_mcp.workspace.commands import CommandRunner

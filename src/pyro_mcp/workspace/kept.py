@@ -14,9 +14,9 @@ from pyro_mcp.errors import GuestFailed, HostUnfit, InternalError
 from pyro_mcp.guest import client
 from pyro_mcp.guest.identity import Identity, of_workspace
 from pyro_mcp.images import locks
-from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.process import Detached
 from pyro_mcp.process_watch import Watched
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import channel
 from pyro_mcp.vmm.machine import Driver, MachineSpec, OpenChannel
 from pyro_mcp.workspace import boot

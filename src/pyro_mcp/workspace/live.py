@@ -17,8 +17,8 @@ from pyro_mcp.guest.client import GuestClient
 from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
-from pyro_mcp.images.to_the_end import to_the_end
 from pyro_mcp.process import Detached
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.vmm.channel import to_agent
 from pyro_mcp.workspace import kept

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from pyro_mcp.errors import Conflict, NotFound, PyroError
 from pyro_mcp.images import uses
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.record import (
     CREATING,

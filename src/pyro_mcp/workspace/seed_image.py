@@ -16,7 +16,7 @@ from pathlib import Path
 from pyro_mcp import process
 from pyro_mcp.errors import HostUnfit, InternalError, PyroError
 from pyro_mcp.images import confine, rootfs
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.transfer.limits import MAX_BYTES
 from pyro_mcp.transfer.tar_writer import TarWriter
 from pyro_mcp.transfer.worker import in_thread

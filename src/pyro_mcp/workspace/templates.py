@@ -24,6 +24,7 @@ from pyro_mcp.guest import client
 from pyro_mcp.images import disk, locks, no_seed
 from pyro_mcp.images.store import disk_usage
 from pyro_mcp.models import PruneReport
+from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.blank import DISK_MIB
@@ -63,7 +64,9 @@ class Templates:
         if not _is_whole(template):
             return  # somebody removed it meanwhile, and that is why
         self._unmakeable.add(template.folder.name)
-        await asyncio.to_thread(shutil.rmtree, template.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            async with locks.for_long(self.folder / "lock", lambda: None):
+                await _removed(template.folder)
 
     async def prune(self, *, dry_run: bool) -> PruneReport:
         """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on."""
@@ -106,9 +109,9 @@ class Templates:
             unfinished.mkdir()
             async with _blank_machine(host, spec) as plain:
                 await host.driver.make_template(plain, unfinished, _until_ready)
-            await asyncio.to_thread(_finish, unfinished, template)
+            await to_the_end(asyncio.to_thread(_finish, unfinished, template))
         finally:
-            await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+            await _removed(unfinished)
 
     def _clear(self, *, keep: int) -> None:
         """Remove what was never finished, and all but those that were used last; only the lock's holder does that."""
@@ -146,6 +149,10 @@ async def _blank_machine(host: "Host", spec: MachineSpec) -> AsyncIterator[Machi
 def _is_whole(template: Template) -> bool:
     # It gets its name when it is whole.
     return not template.folder.name.startswith(_UNFINISHED) and (template.folder / _USED).exists()
+
+
+async def _removed(folder: Path) -> None:
+    await to_the_end(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 
 def _finish(unfinished: Path, template: Template) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images import no_seed
 
 
@@ -37,12 +38,11 @@ def test_when_many_want_it_at_once_each_has_a_whole_one_and_nothing_else_is_left
     assert os.listdir(tmp_path) == ["no-seed"]
 
 
-@pytest.mark.xfail(strict=True, reason="the file that could not be made as large as that stays")
 def test_a_making_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("File too large")
 
     monkeypatch.setattr(os, "ftruncate", refuse)
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(HostUnfit, match="too large"):
         no_seed.path(tmp_path)
     assert os.listdir(tmp_path) == []

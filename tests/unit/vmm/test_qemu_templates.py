@@ -141,7 +141,6 @@ async def test_cancelling_leaves_nothing(
     assert start_time(int(reached.read_text())) is None
 
 
-@pytest.mark.xfail(strict=True, reason="a thread goes on to copy from descriptors that are closed, or others' by then")
 async def test_cancelling_waits_for_what_is_being_copied(
     spec: MachineSpec, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

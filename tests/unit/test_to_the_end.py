@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from pyro_mcp.images.to_the_end import to_the_end
+from pyro_mcp.to_the_end import to_the_end
 
 
 async def test_a_result_and_an_error_come_through() -> None:
