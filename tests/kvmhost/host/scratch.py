@@ -39,6 +39,7 @@ async def scratch_disk(folder: Path, pytest_arguments: Sequence[str], tests_seco
     order = {"arguments": list(pytest_arguments), "seconds": tests_seconds}
     (tree / "order.json").write_text(json.dumps(order))
     disk = folder / "scratch.ext4"
+    disk.unlink(missing_ok=True)
     await run_tool(
         *("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,nodiscard", "-O", "^has_journal", "-m", "0"),
         *("-d", str(tree), str(disk), _SIZE),
