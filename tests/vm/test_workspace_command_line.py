@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp import Pyro
+from tests.support.pace import patience
 from tests.support.waiting import wait_until
 from tests.vm.front_ends import refusal
 from tests.vm.pyro_command import Ended, PyroCommand
@@ -220,7 +221,7 @@ def test_a_guest_that_dies_in_the_middle_of_a_command(pyro: PyroCommand) -> None
     with process:
         assert process.stdout.readline() == b"go\n"
         crash = pyro("workspace", "exec", "dies", "--", "sh", "-c", "echo c >/proc/sysrq-trigger")
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=patience(60))
     for ended in (crash, Ended(process.returncode, b"", stderr.decode())):
         assert "pyro workspace" in refusal(ended, "guest_gone", 2)
     assert pyro("workspace", "exec", "dies", "--", "echo", "back").stdout == b"back\n"
@@ -230,7 +231,12 @@ def test_a_guest_that_dies_in_the_middle_of_a_command(pyro: PyroCommand) -> None
 
 def test_the_example(pyro: PyroCommand) -> None:
     ended = subprocess.run(
-        [sys.executable, EXAMPLE], env=pyro.environment, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, EXAMPLE],
+        env=pyro.environment,
+        capture_output=True,
+        text=True,
+        timeout=patience(100),
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     for part in ("seeded with 1 file(s)", "hello workspace", "exited: '1\\n2\\n3\\n'", "+2 -1", "exported 1 file(s)"):
