@@ -18,15 +18,13 @@ from typing import BinaryIO
 from pyro_mcp.config import Settings
 from pyro_mcp.errors import PyroError
 from pyro_mcp.runtime.bundle import find_bundle
-from tests.kvmhost.host import boot_files, image, machine, pulse, rerun, scratch, software
+from tests.kvmhost.host import boot_files, image, machine, pulse, rerun, scratch, selection, software
 from tests.kvmhost.host.machine import Ending
 from tests.kvmhost.host.places import BUILT, CHECKOUT, RUN
 
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h; pytest's own codes are small
 _SECONDS = float(os.environ.get("KVMHOST_SECONDS", "1500"))  # the machine's whole life
 _SECONDS_BESIDE_TESTS = 60.0  # to boot, and to hand out the logs of tests that were stopped
-# What is for such a host alone, and what goes for both VMMs.
-_TESTS = ("tests/kvmhost", "tests/vm/test_workspace_lifecycle.py", "tests/vm/test_hostile_guest.py")
 
 
 async def main(arguments: Sequence[str]) -> int:
@@ -96,10 +94,10 @@ def _alone() -> Iterator[None]:
 
 
 def _with_tests(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the folder of tests where they name none."""
+    """The arguments, with the default selection of tests where they name none."""
     named = any((CHECKOUT / word.partition("::")[0]).exists() for word in arguments if not word.startswith("-"))
     colour = ["--color=yes"] if sys.stdout.isatty() else []
-    return [*colour, *arguments, *([] if named else _TESTS)]
+    return [*colour, *arguments, *([] if named else selection.TESTS)]
 
 
 async def _prepare(arguments: Sequence[str]) -> machine.Parts:

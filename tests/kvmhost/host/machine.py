@@ -71,7 +71,7 @@ async def run(
                 if silent is None:
                     await process.wait()
                     return Ending.TURNED_OFF
-            await monitor.take_evidence(channels.monitor, _VCPUS, parts.folder / EVIDENCE)
+            await monitor.take_evidence(channels.monitor, _VCPUS, silent, parts.folder / EVIDENCE)
         except TimeoutError:
             return Ending.OUT_OF_TIME
         finally:

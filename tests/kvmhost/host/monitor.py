@@ -10,15 +10,16 @@ from typing import Any
 _SAMPLES = 5
 _BETWEEN_SAMPLES_SECONDS = 0.3
 _ALL_SECONDS = 30.0  # a QEMU that stands still itself does not answer
-_LOOK = ("x/24i $pc", "x/64gx $rsp")
+_LOOK = ("x/24i $pc", "x/64gx $rsp", "info lapic")  # an interrupt that is pending there was lost
 
 
-async def take_evidence(channel: socket.socket, processors: int, file: Path) -> None:
+async def take_evidence(channel: socket.socket, processors: int, silent: int, file: Path) -> None:
     """Write to `file` where the processors are, several times, and what is there; or how far that went.
 
     The kernel is loaded where it was linked to be, so /proc/kallsyms of any such machine has the names.
     """
     with file.open("w") as out:
+        out.write(f"processor {silent} was not heard any more\n")
         try:
             async with asyncio.timeout(_ALL_SECONDS):
                 await _take(channel, processors, out.write)

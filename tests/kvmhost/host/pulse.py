@@ -1,8 +1,8 @@
-"""Whether the test host's kernel still runs: each of its processors is to be heard every second or two.
+"""Whether the test host's kernel still runs: each of its processors is to be heard every second.
 
 An emulated processor may stop for good, and then the machine does not even notice that its time is up. That is the
-emulator's fault and says nothing of the tests, so it has to be told from tests that merely hang: the machine has a
-thread on each processor, of real-time priority, that writes the processor's number (see `inside/run_tests.py`).
+emulator's fault and says nothing of the tests, so it has to be told from tests that merely hang: threads of real-time
+priority write the number of the processor that they are on (see `inside/run_tests.py`).
 """
 
 import asyncio

@@ -53,6 +53,7 @@ async def test_a_kernel_that_stands_still(host: Host, beats: int) -> None:
     ending = await host.run(beats, "freeze", seconds=_LONG_SECONDS, silence_seconds=_SILENCE_SECONDS)
     assert ending is Ending.FROZEN
     evidence = (host.parts.folder / EVIDENCE).read_text()
+    assert evidence.startswith("processor 0 was not heard any more\n")
     assert evidence.count("told of info registers -a") == 5
     for number in (0, 1):
         assert f"processor {number}: x/24i $pc\ntold of x/24i $pc" in evidence
