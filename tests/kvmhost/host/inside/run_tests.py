@@ -65,11 +65,11 @@ def main() -> None:
 def show_pulse() -> None:
     """Let `host/pulse.py` hear of each processor that it still runs programs, until the machine is turned off.
 
-    This also keeps them running. QEMU's `vmrun` (helper_vmrun) notes a virtual interrupt without the lock under which
-    others note real ones, and so may lose one of those. Where that was the timer's and the processor is idle, it sleeps
-    until another interrupt comes, which takes the lost one along. So there is a thread for each processor, but all move
-    on at every beat: a thread that arrives is announced by an interrupt, and the others' timers wake it where it was.
-    Fixed in QEMU by atomic changes of `interrupt_request` (cpu_set_interrupt).
+    This also keeps them running. One was seen asleep for good in the idle loop, its interrupts enabled, while the other
+    went on. It must have lost its timer's interrupt: QEMU 7.2's `vmrun` (helper_vmrun) marks a virtual interrupt in the
+    word in which other threads mark real ones, but without their lock. The next interrupt takes along what was lost.
+    So there is a thread for each processor, and all of them move on at every beat: one that arrives is announced by an
+    interrupt, and needs no timer of the processor that it comes to.
     """
     out = os.open(port("pulse"), os.O_WRONLY)
     processors = sorted(os.sched_getaffinity(0))
