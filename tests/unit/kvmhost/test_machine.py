@@ -7,7 +7,7 @@ import pytest
 
 from tests.kvmhost.host import machine, monitor
 from tests.kvmhost.host.machine import EVIDENCE, Ending, Parts
-from tests.support.fake_qemu import fake_qemu
+from tests.support.fake_emulator import fake_qemu
 
 _LONG_SECONDS = 60.0
 _SILENCE_SECONDS = 1.0

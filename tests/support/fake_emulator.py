@@ -1,6 +1,6 @@
 """A program in QEMU's place that has a pulse for a while, and a monitor.
 
-    fake_qemu.py BEATS AFTERWARDS [QEMU's arguments]
+    fake_emulator.py BEATS AFTERWARDS [QEMU's arguments]
 
 It is heard of both processors that many times, and then turns itself off (`off`), hangs without a pulse (`freeze`), or
 does that and has no ear for its monitor either (`deaf`).
