@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from tests.support.pace import patience
+
 
 async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Let other tasks run until the condition holds."""
@@ -14,7 +16,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Look again and again until the condition holds; for what other processes do."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.005)

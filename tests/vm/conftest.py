@@ -8,8 +8,10 @@ import pytest
 
 from pyro_mcp import Pyro
 from pyro_mcp.errors import PyroError
+from pyro_mcp.vmm.kvm import KvmState
 from tests.support.waiting import wait_until
-from tests.vm.pyro_command import PyroCommand, descendants
+from tests.vm.proof import kvm_verdict
+from tests.vm.pyro_command import CHOSEN_VMM, PyroCommand, descendants
 from tests.vm.vmms import vmms_of
 
 
@@ -17,6 +19,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.path).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def proved_kvm() -> None:
+    """Where Firecracker is expected, no `pyro` need find out by itself whether KVM works."""
+    if CHOSEN_VMM == "firecracker":
+        assert kvm_verdict().state is KvmState.WORKS
 
 
 @pytest.fixture(scope="session")

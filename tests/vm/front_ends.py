@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyro_mcp
+from tests.support.pace import patience
 from tests.vm.pyro_command import Ended, PyroCommand
 from tests.vm.stdio_server import StdioServer
 
 # In words, the folder that holds the test's files: the MCP server works in it and takes relative paths.
 FOLDER = "FOLDER"
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = patience(60)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
+from tests.support.pace import patience
 
 PYRO = str(Path(sys.executable).parent / "pyro")
 # Which VMM this host is expected to choose by itself; the test host of scripts/check-kvm says Firecracker.
 CHOSEN_VMM = os.environ.get("PYRO_TEST_VMM", "qemu")
 VMM = ("qemu-system-x86", "firecracker")  # 15 characters, as the kernel keeps the names of processes
-_END_SECONDS = 120
+_END_SECONDS = patience(120)
 # As it is before any test changes it: guests run from the environments in the user's own cache.
 _USERS_ENVIRONMENT = dict(os.environ)
 

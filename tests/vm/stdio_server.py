@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+from tests.support.pace import patience
 from tests.vm.pyro_command import PyroCommand
 
 _INITIALIZE = {
@@ -15,7 +16,7 @@ _INITIALIZE = {
     "capabilities": {},
     "clientInfo": {"name": "tests", "version": "1"},
 }
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = patience(60)
 
 
 class StdioServer:
@@ -49,7 +50,7 @@ class StdioServer:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         try:
-            self._process.wait(15)
+            self._process.wait(patience(15))
         finally:
             self._process.kill()
             self._process.wait()

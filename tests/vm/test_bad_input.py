@@ -13,6 +13,7 @@ import pytest
 
 from pyro_mcp import Pyro
 from tests.support.daemons import end_daemon
+from tests.support.pace import patience
 from tests.support.small_disk import small_disk
 from tests.support.waiting import wait_until
 from tests.vm.bad_input_rows import ROWS, Row, W
@@ -181,7 +182,7 @@ def test_a_guest_that_dies_in_the_middle_of_a_call(asked: Asked, front_end: str)
         with process:
             wait_until(started(asked, seen))
             kill(vmm)
-            stdout, stderr = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=patience(60))
         said = refusal(Ended(process.returncode, stdout, stderr.decode()), "guest_gone", 2)
     assert "pyro workspace" in said  # not that one has to make a new one
     wait_until(lambda: sdk.workspace_logs(W)[-1].status == "lost")

@@ -17,6 +17,7 @@ from pyro_mcp.vmm import kvm
 from pyro_mcp.vmm.kvm import KvmState
 from pyro_mcp.vmm.kvm_device import DEVICE
 from tests.support.daemons import daemons_of, end_daemon
+from tests.support.pace import patience
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
 
@@ -46,6 +47,7 @@ def files_of(settings: Settings) -> set[str]:
     return {path.name for folder in folders for path in folder.rglob("*") if not path.is_dir()}
 
 
+@pytest.mark.whole_host
 def test_this_host_runs_guests(doctor: PyroCommand, settings: Settings) -> None:
     exit_code, rows = examine(doctor)
     assert exit_code == 0, rows
@@ -119,7 +121,7 @@ def test_nothing_outlives_an_examination_that_is_cut_short(
     wait_until(lambda: named(descendants(running.pid), VMM))
     below = descendants(running.pid)
     os.kill(running.pid, number)
-    _, stderr = running.communicate(timeout=30)
+    _, stderr = running.communicate(timeout=patience(30))
     assert running.returncode == exit_code
     assert b"Traceback" not in stderr
     assert [pid for pid in below if not wait_for_end(pid, 10)] == []

@@ -23,7 +23,7 @@ from pyro_mcp.images.store import Store
 from pyro_mcp.models import EnvironmentInfo, Progress
 from tests.vm.trouble_mirror import Trouble, TroubleMirror, all_well, trouble_mirror
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole_host]
 
 BASE = "debian:12-base"
 REPOSITORY = Path(__file__).parents[2]

@@ -91,6 +91,7 @@ def nothing_left(pyro: PyroCommand) -> Iterator[None]:
     pyro("workspace", "prune")
 
 
+@pytest.mark.whole_host
 async def test_the_loop(pyro: PyroCommand, sources: Path) -> None:
     async with chat(pyro, sources) as tools:
         made = await tools(

@@ -14,6 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BUILT = CHECKOUT / "build" / "runtime_bundle" / "linux-x86_64"
 AGENT = CHECKOUT / "build" / "cargo" / "x86_64-unknown-linux-gnu" / "release" / "pyro-agent"
 
+pytestmark = pytest.mark.whole_host
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> RuntimeBundle:

@@ -18,12 +18,13 @@ from pyro_mcp import Pyro
 from pyro_mcp.errors import NotFound
 from pyro_mcp.process_watch import wait_for_end
 from pyro_mcp.workspace_models import WorkspaceInfo
+from tests.support.pace import patience, repeated
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, kill
 from tests.vm.stdio_server import StdioServer
 from tests.vm.vmms import vmms_of
 
-_ROUNDS = 50
+_ROUNDS = repeated(50)
 _SEED = 20261123
 _LINES = [f"line {number}\n" for number in range(40)]
 _STEPS = ("create", "sync", "exec", "patch", "reset", "delete")
@@ -49,7 +50,7 @@ def seed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_kills_at_50_random_moments(lone_pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments(lone_pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
     rng = random.Random(_SEED)  # noqa: S311  (the same moments in every run, as far as time allows)
     trial = Trial(lone_pyro, seed, tmp_path, rng)
     for number in range(_ROUNDS):
@@ -81,10 +82,10 @@ class Trial:
         name = self._new_name() if step == "create" else ""
         known = {info.exec_id for info in self.sdk.workspace_logs(self.workspace)}
         client = through(step)
-        client.ended_within(self.rng.uniform(0, _LASTS[step]))
+        client.ended_within(self.rng.uniform(0, patience(_LASTS[step])))
         if victim == "daemon":
             kill(daemon)
-            assert wait_for_end(daemon, 30)  # until then it may still take a request
+            assert wait_for_end(daemon, patience(30))  # until then it may still take a request
         else:
             client.kill()
         acknowledged = client.finish()
@@ -245,7 +246,7 @@ class CommandLine(Client):
         self._process.send_signal(signal.SIGKILL)
 
     def finish(self) -> bool:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=patience(60))
         return self._process.returncode == 0
 
 
@@ -262,6 +263,6 @@ class McpCall(Client):
         self._server.kill()
 
     def finish(self) -> bool:
-        answer = self._server.answer(60)
+        answer = self._server.answer(patience(60))
         self._server.close()
         return answer is not None and not answer.get("isError", False)

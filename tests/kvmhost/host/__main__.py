@@ -18,14 +18,13 @@ from typing import BinaryIO
 from pyro_mcp.config import Settings
 from pyro_mcp.errors import PyroError
 from pyro_mcp.runtime.bundle import find_bundle
-from tests.kvmhost.host import boot_files, image, machine, scratch, software
+from tests.kvmhost.host import boot_files, image, machine, pulse, rerun, scratch, selection, software
+from tests.kvmhost.host.machine import Ending
 from tests.kvmhost.host.places import BUILT, CHECKOUT, RUN
 
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h; pytest's own codes are small
 _SECONDS = float(os.environ.get("KVMHOST_SECONDS", "1500"))  # the machine's whole life
 _SECONDS_BESIDE_TESTS = 60.0  # to boot, and to hand out the logs of tests that were stopped
-# What is for such a host alone, and what goes for both VMMs.
-_TESTS = ("tests/kvmhost", "tests/vm/test_workspace_lifecycle.py", "tests/vm/test_hostile_guest.py")
 
 
 async def main(arguments: Sequence[str]) -> int:
@@ -35,22 +34,46 @@ async def main(arguments: Sequence[str]) -> int:
 
 
 async def _main(arguments: Sequence[str]) -> int:
-    began = time.monotonic()
-    parts = await _prepare(_with_tests(arguments))
-    _say(f"prepared in {time.monotonic() - began:.1f} s")
-    began = time.monotonic()
-    with (RUN / "output.log").open("wb") as log:
-        ended = await machine.run(parts, _tee(log), _SECONDS)
-    _unpack_logs()
+    words = _with_tests(arguments)
+    shutil.rmtree(RUN, ignore_errors=True)
+    RUN.mkdir(parents=True)
+    ending = await rerun.unless_frozen(lambda: _run_once(words), _put_aside)
     exit_code = _result()
-    _say(f"the machine ran for {time.monotonic() - began:.1f} s")
-    if not ended:
+    if ending is Ending.OUT_OF_TIME:
         return _broken(f"it did not end within {_SECONDS:g} s and was killed (KVMHOST_SECONDS)")
+    if ending is Ending.FROZEN:
+        return _broken("its kernel stood still in the new machine, too, so nothing is known of the tests")
     if exit_code is None:
         return _broken("it ended without a word about the tests")
     if exit_code != 0:
         _say(f"failed; what there is to look at is in {RUN.relative_to(CHECKOUT)}/")
     return exit_code
+
+
+async def _run_once(words: Sequence[str]) -> Ending:
+    """Prepare a machine and run it to its end."""
+    began = time.monotonic()
+    parts = await _prepare(words)
+    _say(f"prepared in {time.monotonic() - began:.1f} s")
+    began = time.monotonic()
+    with (RUN / "output.log").open("wb") as log:
+        ending = await machine.run(parts, _tee(log), _SECONDS)
+    _unpack_logs()
+    _say(f"the machine ran for {time.monotonic() - began:.1f} s")
+    return ending
+
+
+def _put_aside(number: int) -> None:
+    """Tell of a machine whose kernel stood still, and keep what is known of it where the next one leaves it alone."""
+    folder = RUN / f"frozen-{number}"
+    folder.mkdir()
+    for name in (machine.EVIDENCE, "console.log", "output.log", "qemu.log"):
+        shutil.copy(RUN / name, folder)
+    evidence = (folder / machine.EVIDENCE).relative_to(CHECKOUT)
+    _say("=" * 60)
+    _say(f"FROZEN: the kernel of the emulated machine has stood still for {pulse.SILENCE_SECONDS:g} s, which is the")
+    _say(f"emulator's fault and no result of the tests; where it stands is in {evidence}")
+    _say("=" * 60)
 
 
 @contextlib.contextmanager
@@ -71,17 +94,15 @@ def _alone() -> Iterator[None]:
 
 
 def _with_tests(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the folder of tests where they name none."""
+    """The arguments, with the default selection of tests where they name none."""
     named = any((CHECKOUT / word.partition("::")[0]).exists() for word in arguments if not word.startswith("-"))
     colour = ["--color=yes"] if sys.stdout.isatty() else []
-    return [*colour, *arguments, *([] if named else _TESTS)]
+    return [*colour, *arguments, *([] if named else selection.TESTS)]
 
 
 async def _prepare(arguments: Sequence[str]) -> machine.Parts:
     bundle = find_bundle(Settings.from_environment())
     root = await image.root_image()
-    shutil.rmtree(RUN, ignore_errors=True)
-    RUN.mkdir(parents=True)
     return machine.Parts(
         kernel=bundle.kernel,
         initramfs=await boot_files.initramfs(root, bundle),

@@ -1,14 +1,18 @@
 """The test host as a machine under QEMU, whose emulated processor has AMD's virtualisation."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
 
-from pyro_mcp.process import spawn
+from pyro_mcp.process import Process, spawn
 from pyro_mcp.vmm import tsc
+from tests.kvmhost.host import monitor, pulse
 
+EVIDENCE = "registers.txt"  # in the machine's folder, of a kernel that stood still
 _CPU = "EPYC,+svm,+npt,-xsaves"
 _MEM_MIB = 4096
 _VCPUS = 2
@@ -32,28 +36,65 @@ class Parts:
     folder: Path
 
 
-async def run(parts: Parts, on_output: Callable[[bytes], None], seconds: float) -> bool:
-    """Run the machine until it turns itself off, or kill it after that many seconds (False).
+class Ending(Enum):
+    """How a machine's life ended."""
+
+    TURNED_OFF = "it turned itself off"
+    OUT_OF_TIME = "it was killed when its time was up"
+    FROZEN = "it was killed when its kernel stood still"
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Our ends of what connects us with QEMU."""
+
+    output: socket.socket
+    pulse: socket.socket
+    monitor: socket.socket
+
+
+async def run(
+    parts: Parts,
+    on_output: Callable[[bytes], None],
+    seconds: float,
+    silence_seconds: float = pulse.SILENCE_SECONDS,
+) -> Ending:
+    """Run the machine until it turns itself off; kill it after that many seconds, or when its kernel stands still.
 
     What the tests print goes to `on_output` as it comes.
     """
-    ours, theirs = socket.socketpair()
-    try:
+    with _started(parts) as (process, channels):
+        copying = asyncio.create_task(_copy(channels.output, on_output))
+        try:
+            async with asyncio.timeout(seconds):
+                silent = await pulse.stopped(channels.pulse, _VCPUS, silence_seconds)
+                if silent is None:
+                    await process.wait()
+                    return Ending.TURNED_OFF
+            await monitor.take_evidence(channels.monitor, _VCPUS, silent, parts.folder / EVIDENCE)
+        except TimeoutError:
+            return Ending.OUT_OF_TIME
+        finally:
+            await asyncio.shield(process.stop(grace_seconds=0))
+            await copying
+    return Ending.FROZEN
+
+
+@contextlib.contextmanager
+def _started(parts: Parts) -> Iterator[tuple[Process, _Channels]]:
+    """QEMU, started; whoever uses it also ends it."""
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        names = [field.name for field in fields(_Channels)]
+        pairs = {name: socket.socketpair() for name in names}
+        for own, other in pairs.values():
+            ours.enter_context(own)
+            theirs.enter_context(other)
+        fds = {name: other.fileno() for name, (_, other) in pairs.items()}
         with (parts.folder / "qemu.log").open("wb") as log:
-            argv = _command_line(parts, theirs.fileno())
-            process = spawn(argv, pass_fds=[theirs.fileno()], stdout=log.fileno(), stderr=log.fileno())
-    finally:
+            argv = _command_line(parts, fds)
+            process = spawn(argv, pass_fds=fds.values(), stdout=log.fileno(), stderr=log.fileno())
         theirs.close()
-    copying = asyncio.create_task(_copy(ours, on_output))
-    try:
-        async with asyncio.timeout(seconds):
-            await process.wait()
-    except TimeoutError:
-        return False
-    finally:
-        await asyncio.shield(process.stop(grace_seconds=0))
-        await copying
-    return True
+        yield process, _Channels(**{name: own for name, (own, _) in pairs.items()})
 
 
 async def _copy(channel: socket.socket, on_output: Callable[[bytes], None]) -> None:
@@ -63,7 +104,7 @@ async def _copy(channel: socket.socket, on_output: Callable[[bytes], None]) -> N
     writer.close()
 
 
-def _command_line(parts: Parts, output_fd: int) -> list[str]:
+def _command_line(parts: Parts, fds: Mapping[str, int]) -> list[str]:
     names = [*parts.inputs, "scratch"]
     # The kernel hands words that it does not know to /init, as variables.
     drives = " ".join(f"drive_{name}=/dev/vd{chr(ord('a') + number)}" for number, name in enumerate(names))
@@ -74,16 +115,17 @@ def _command_line(parts: Parts, output_fd: int) -> list[str]:
         *("-M", "microvm,x-option-roms=off,rtc=on,acpi=on", "-bios", "qboot.rom"),
         *("-accel", "tcg,thread=multi", "-cpu", _CPU, "-smp", str(_VCPUS), "-m", f"{_MEM_MIB}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-monitor", f"unix:{parts.folder / 'monitor'},server=on,wait=off"),
+        *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
         *("-append", f"{_KERNEL_ARGUMENTS}{rate} {drives}"),
         *("-chardev", f"file,id=console,path={parts.folder / 'console.log'}", "-serial", "chardev:console"),
         *(word for name, file in parts.inputs.items() for word in _drive(name, file, "read-only=on")),
         *_drive("scratch", parts.scratch, "cache.no-flush=on,discard=unmap"),
         *("-device", "virtio-serial-device"),
-        *_port(1, "output", f"socket,fd={output_fd}"),
+        *_port(1, "output", f"socket,fd={fds['output']}"),
         *_port(2, "result", f"file,path={parts.folder / 'result.json'}"),
         *_port(3, "logs", f"file,path={parts.folder / 'logs.tar'}"),
+        *_port(4, "pulse", f"socket,fd={fds['pulse']}"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"),
     ]
 

@@ -1,6 +1,6 @@
 """The test host's own disk: what is written there, and what differs from run to run.
 
-checkout/        pyproject.toml, tests/ and the inits of test guests
+checkout/        pyproject.toml, tests/, examples/ and the inits of test guests
 home/, root/     homes of the tester and of root, with the environment installed that the user here has
 order.json       what to run
 """
@@ -27,7 +27,8 @@ async def scratch_disk(folder: Path, pytest_arguments: Sequence[str], tests_seco
     """A new disk in `folder`, an ext4 file system."""
     tree = folder / "scratch"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(CHECKOUT / "tests", tree / "checkout" / "tests", ignore=ignore)
+    for name in ("tests", "examples"):
+        shutil.copytree(CHECKOUT / name, tree / "checkout" / name, ignore=ignore)
     shutil.copy(CHECKOUT / "pyproject.toml", tree / "checkout")
     for program in _TEST_INITS:
         (tree / "checkout" / program).parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,7 @@ async def scratch_disk(folder: Path, pytest_arguments: Sequence[str], tests_seco
     order = {"arguments": list(pytest_arguments), "seconds": tests_seconds}
     (tree / "order.json").write_text(json.dumps(order))
     disk = folder / "scratch.ext4"
+    disk.unlink(missing_ok=True)
     await run_tool(
         *("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,nodiscard", "-O", "^has_journal", "-m", "0"),
         *("-d", str(tree), str(disk), _SIZE),
