@@ -172,6 +172,11 @@ def test_a_workspace_with_a_seed_begins_from_a_template_without_one(copying: Pyr
     assert sdk.diff_workspace(workspace).entries == ()
 
 
+def test_a_workspaces_disk_takes_flushes(copying: PyroCommand) -> None:
+    sdk = Pyro(copying.client.settings)
+    assert says_in(sdk, created(sdk), "cat /sys/block/vdb/queue/write_cache") == ["write back"]
+
+
 def test_a_guest_that_overwrites_its_memory_changes_no_template(copying: PyroCommand, template: Path) -> None:
     before = digests_of(template)
     overwrite = f"mount -o remount,size=100% /dev/shm && yes | head -c {_MEM_MIB * 5 // 8 << 20} >/dev/shm/much"
@@ -329,10 +334,12 @@ def test_many_machines_at_once_make_one_template_and_begin_from_it(
 ) -> None:
     shutil.rmtree(template)
     pair = (lone, PyroCommand(tmp_path / "another", lone.extra))
+    for each in pair:
+        each.daemon_pid()
 
-    def boot_id(number: int) -> str:
-        (line,) = says(pair[number % 2], "cat /proc/sys/kernel/random/boot_id")
-        return line
+    def boot_id(number: int) -> bytes:
+        sdk = Pyro(pair[number % 2].client.settings)
+        return sdk.run_in_vm("debian:12", ["cat", "/proc/sys/kernel/random/boot_id"], mem_mib=_MEM_MIB).stdout
 
     try:
         for _ in range(2):
