@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _GENERATION = 1
 _READY_SECONDS = 60.0
 _MOST = 8  # templates in the cache; those that were not used for longest go first
+_MOST_DISCARDED = 3  # of one shape, in one daemon's life
 _USED = "used"  # its modification time is that of the last use
 _UNFINISHED = "new-"
 
@@ -48,6 +49,7 @@ class Templates:
     folder: Path
     _making: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _unmakeable: set[str] = field(default_factory=set)
+    _discarded: Counter[str] = field(default_factory=Counter)
 
     async def begin_from(self, host: "Host", spec: MachineSpec) -> MachineSpec:
         """The same machine, as a template's copy if there is one or one can be made now; that takes a boot."""
@@ -60,10 +62,13 @@ class Templates:
         return replace(spec, template=template)
 
     async def discard(self, template: Template) -> None:
-        """Remove one that no machine could begin from, and make none in its place."""
+        """Remove one that a machine could not begin from; a new one is made in its place, but not over and over."""
         if not _is_whole(template):
             return  # somebody removed it meanwhile, and that is why
-        self._unmakeable.add(template.folder.name)
+        key = template.folder.name
+        self._discarded[key] += 1
+        if self._discarded[key] >= _MOST_DISCARDED:
+            self._unmakeable.add(key)
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
                 await _removed(template.folder)

@@ -19,6 +19,7 @@ from pyro_mcp.workspace import templates as templates_module
 from pyro_mcp.workspace.host import Host
 from tests.support.fake_machine import make
 from tests.support.fake_templates import Place, begun
+from tests.support.waiting import until
 from tests.support.small_disk import small_disk
 from tests.support.waiting import until
 
@@ -231,8 +232,10 @@ async def test_one_that_waits_for_a_making_that_is_cancelled_makes_it_itself(pla
 
     place.boots.makes = hang
     templates = place.daemon()
-    first, second = (asyncio.create_task(begun(templates, place)) for _ in range(2))
+    first = asyncio.create_task(begun(templates, place))
     await reached.wait()
+    second = asyncio.create_task(begun(templates, place))
+    await until(lambda: any(lock._waiters for lock in templates._making.values()))
     first.cancel()
     assert (await second).state.read_text() == "the state"
 
