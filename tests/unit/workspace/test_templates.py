@@ -19,7 +19,6 @@ from pyro_mcp.workspace import templates as templates_module
 from pyro_mcp.workspace.host import Host
 from tests.support.fake_machine import make
 from tests.support.fake_templates import Place, begun
-from tests.support.waiting import until
 from tests.support.small_disk import small_disk
 from tests.support.waiting import until
 
