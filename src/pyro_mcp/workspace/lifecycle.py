@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pyro_mcp.errors import GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.workspace import names
@@ -99,7 +99,8 @@ async def _is_untouched(core: Core, record: WorkspaceRecord) -> bool:
     if live is None or record.kept is None or not is_newer(record.disk, record.kept.disk):
         return False
     commands = await asyncio.to_thread(core.history.execs, record.workspace_id)
-    if any(command.started_at >= record.kept.kept_at for command in commands):
+    kept_at = datetime.fromisoformat(record.kept.kept_at)
+    if any(datetime.fromisoformat(command.started_at) >= kept_at for command in commands):
         return False
     with contextlib.suppress(GuestFailed):
         return not (await diff(live.guest, DiffRequest(max_bytes=0))).entries

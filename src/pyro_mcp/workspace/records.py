@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pyro_mcp import models
@@ -262,7 +263,8 @@ def _keep_disk(to: sqlite3.Connection, workspace_id: str, *, unless: str) -> Non
     to.execute("DELETE FROM kept_disks WHERE workspace_id = ?", (workspace_id,))
     to.execute(
         "INSERT INTO kept_disks (workspace_id, disk, kept_at) VALUES (?, ?, ?)",
-        (workspace_id, present["disk"], now().isoformat()),
+        # To the millisecond, as the starts of commands: a reset asks which of the two came first.
+        (workspace_id, present["disk"], datetime.now(UTC).isoformat(timespec="milliseconds")),
     )
 
 
