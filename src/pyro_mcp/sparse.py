@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 
 def copy(source: int, target: int) -> None:
@@ -18,6 +19,12 @@ def copy(source: int, target: int) -> None:
             raise
         end = os.lseek(source, start, os.SEEK_HOLE)
         _copy_range(source, target, start, end)
+
+
+def copy_to(source: int, path: Path) -> None:
+    """The same into a file that is not there yet."""
+    with path.open("xb", buffering=0) as file:
+        copy(source, file.fileno())
 
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:

@@ -226,8 +226,8 @@ def _take(folder: Path, template: Template) -> None:
     """Copy what a VMM wrote into files that are ours; blocks."""
     for name, path in ((_TAKEN.state, template.state), (_TAKEN.memory, template.memory)):
         _check_regular(folder / name)
-        with (folder / name).open("rb", buffering=0) as source, path.open("xb", buffering=0) as copy:
-            sparse.copy(source.fileno(), copy.fileno())
+        with (folder / name).open("rb", buffering=0) as source:
+            sparse.copy_to(source.fileno(), path)
 
 
 def _check_regular(file: Path) -> None:

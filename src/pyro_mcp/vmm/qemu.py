@@ -156,8 +156,7 @@ class _TemplateFiles:
     def write_to(self, template: Template) -> None:
         """Write them down; blocks."""
         for source, path in ((self.memory, template.memory), (self.state, template.state)):
-            with path.open("xb", buffering=0) as file:
-                sparse.copy(source, file.fileno())
+            sparse.copy_to(source, path)
 
 
 def _get_ready(spec: MachineSpec) -> None:
