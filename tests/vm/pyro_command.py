@@ -1,5 +1,6 @@
 """The real `pyro` command in a home of its own, and what it leaves on the host."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -96,10 +97,13 @@ def open_files(pid: int) -> dict[str, int]:
 
 
 def files_below(folder: Path) -> dict[str, int]:
-    """Every file below a folder and the bytes that it takes on disk."""
-    return {
-        str(path.relative_to(folder)): path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_dir()
-    }
+    """Every file below a folder and the bytes that it takes on disk; what goes away meanwhile is left out."""
+    found: dict[str, int] = {}
+    for parent, _, names in os.walk(folder):  # a folder that has gone has nothing in it, where rglob would raise
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(folder))] = path.lstat().st_blocks * 512
+    return found
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:

@@ -19,7 +19,7 @@ from pyro_mcp.vmm.kvm_device import DEVICE
 from tests.support.daemons import daemons_of, end_daemon
 from tests.support.pace import patience
 from tests.support.waiting import wait_until
-from tests.vm.pyro_command import VMM, PyroCommand, descendants, named
+from tests.vm.pyro_command import VMM, PyroCommand, descendants, files_below, named
 
 Rows = dict[str, dict[str, str]]
 # What an examination may keep: the verdict on KVM, the daemon's lock and log, and the blank disk and seed of every
@@ -44,7 +44,7 @@ def examine(pyro: PyroCommand, *flags: str) -> tuple[int, Rows]:
 
 def files_of(settings: Settings) -> set[str]:
     folders = (settings.home, settings.cache_dir)
-    return {path.name for folder in folders for path in folder.rglob("*") if not path.is_dir()}
+    return {Path(file).name for folder in folders for file in files_below(folder)}
 
 
 @pytest.mark.whole_host

@@ -13,7 +13,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult
 
-from tests.vm.pyro_command import PYRO, PyroCommand
+from tests.vm.pyro_command import PYRO, PyroCommand, files_below
 
 PROJECT = "markdown==3.7"
 # Without those of raw HTML (html_blocks, md_in_html): a security update of Debian's Python changed its HTML parser.
@@ -43,10 +43,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive.unlink()
     (project,) = folder.iterdir()
     return project
-
-
-def files_in(folder: Path) -> int:
-    return sum(not path.is_dir() for path in folder.rglob("*"))
 
 
 class Chat:
@@ -97,7 +93,7 @@ async def test_the_loop(pyro: PyroCommand, sources: Path) -> None:
         made = await tools(
             "workspace_create", environment="debian:12", seed_path=".", name="loop", labels={"of": "test"}
         )
-        assert made["seed_files"] == files_in(sources)
+        assert made["seed_files"] == len(files_below(sources))
         passed = await tools.until_ended("loop", TEST)
         assert (passed["status"], passed["exit_code"]) == ("exited", 0), passed["output"]
         assert "OK" in passed["output"]

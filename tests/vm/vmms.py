@@ -1,5 +1,7 @@
 """Which VMMs of workspaces live on this host."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tests.vm.pyro_command import VMM, named
@@ -12,8 +14,8 @@ def vmms_of(home: Path) -> set[int]:
     return {pid for pid in named(processes, VMM) if any(file.startswith(disks) for file in _open_paths(pid))}
 
 
-def _open_paths(pid: int) -> list[str]:
-    try:
-        return [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
-        return []  # it ended while we looked
+def _open_paths(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # it ended while we looked
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed while we looked, which says nothing of the others
+                yield str(fd.readlink())
