@@ -123,7 +123,8 @@ class _Handlers:
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        return answer(store.inspect(self.daemon.images, request.path_params["name"]))
+        daemon, name = self.daemon, request.path_params["name"]
+        return answer(await environments.inspect_environment(daemon.images, daemon.templates, name))
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)

@@ -23,6 +23,8 @@ from pyro_mcp.models import (
     RunRequest,
     RunStarted,
     SignalRequest,
+    TemplateFacts,
+    TemplateInfo,
     decode,
     encode,
 )
@@ -39,6 +41,8 @@ KINDS = (
     RunRequest,
     RunStarted,
     SignalRequest,
+    TemplateFacts,
+    TemplateInfo,
 )
 _anything: st.SearchStrategy[Any] = st.sampled_from(KINDS).flatmap(st.from_type)
 _json: st.SearchStrategy[Any] = st.recursive(
