@@ -160,7 +160,7 @@ class Templates:
 
 
 def _key(host: "Host", spec: MachineSpec) -> str:
-    shape = host.driver.shape(replace(spec, disk_fd=0, durable=False))
+    shape = host.driver.shape(replace(spec, durable=False))
     files = [host.bundle.digest, str(spec.image)]  # an image's path names its digest
     text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
