@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +18,6 @@ from pyro_mcp.vmm.machine import Machine, MachineSpec
 from tests.support.fake_firecracker import BOOTS, FOR_EVER, talk
 from tests.support.fake_firecracker import unconfined_driver as driver
 from tests.support.waiting import until, wait_until
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[Path]:
-    """Where machines that are thrown away have their folders; nothing may be left in it."""
-    path = tmp_path / "run"
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield path
-    assert not path.exists() or list(path.iterdir()) == []
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def the_one_in(run_dir: Path) -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,7 @@ from pyro_mcp.vmm.template import Template
 from tests.support.fake_firecracker import BOOTS, FOR_EVER, GOES_ON, IS_WRITTEN_DOWN, talk, unconfined_driver
 from tests.support.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def run_dir(tmp_path: Path) -> Iterator[Path]:
-    """Where templates are made; nothing may be left in it."""
-    path = tmp_path / "run"
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield path
-    assert not path.exists() or list(path.iterdir()) == []
-    assert sorted(os.listdir("/proc/self/fd")) == before
+pytestmark = pytest.mark.usefixtures("run_dir")
 
 
 @pytest.fixture
