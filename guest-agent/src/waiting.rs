@@ -24,7 +24,7 @@ pub struct Assigned {
 /// Waits on the channel, and on those that `listener` gives after it, for an assignment.
 pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Assigned> {
     loop {
-        if let Some(mut begun) = serve(&channel)? {
+        if let Some(mut begun) = serve(&channel, listener)? {
             if let Some(machine) = begun.machine.take() {
                 return Ok(Assigned { channel, machine, begun });
             }
@@ -35,14 +35,19 @@ pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Ass
     }
 }
 
-/// Answers hellos until there is an assignment, or, on a channel that has a successor, until its host is gone.
-fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
+/// Answers hellos until there is an assignment, or, on a channel that can have a successor, until there is one or its
+/// host is gone.
+fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Begun>> {
     let poller = Poller::new()?;
     poller.watch_input(channel, Token::Channel)?;
+    if let Some(listener) = listener {
+        poller.watch_input(listener, Token::Listener)?;
+    }
     // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
     poller.watch_both(channel, Token::Channel, true)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
+    let mut succeeded = false;
     loop {
         send(channel, &mut outgoing);
         match channel.read(&mut scratch) {
@@ -60,7 +65,12 @@ fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
             Err(_) if channel.is_socket() => return Ok(None),
             Err(error) => return Err(error),
         }
-        poller.wait(None)?;
+        // A VMM may lose a connection without a word, as when it is written down. Whoever connects anew has nobody left
+        // on this channel; what had arrived on it has been read by now.
+        if succeeded {
+            return Ok(None);
+        }
+        succeeded = poller.wait(None)?.contains(&Token::Listener);
     }
 }
 
@@ -80,11 +90,13 @@ fn send(channel: &Channel, outgoing: &mut Outgoing) {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
 
     use super::*;
     use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
 
     const NONCE: Nonce = [7; NONCE_LEN];
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn machine() -> Machine {
         Machine {
@@ -134,6 +146,40 @@ mod tests {
         assert_eq!(assigned.begun.nonce, NONCE);
         assert_eq!(assigned.begun.rest, b"yamux");
         drop(host.join().unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_host_that_is_lost_without_a_word_is_in_nobodys_way() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-lost-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let connect = || {
+            let host = UnixStream::connect(&path).unwrap();
+            host.set_read_timeout(Some(PATIENCE)).unwrap();
+            host
+        };
+        let mut lost = connect();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let waiting = std::thread::spawn(move || wait(channel, Some(&listener)));
+        reply(&mut lost);
+        let mut next = connect();
+        reply(&mut next);
+        next.write_all(&encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) })).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap().machine, machine());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_a_host_has_said_counts_though_another_connects() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-said-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let mut host = UnixStream::connect(&path).unwrap();
+        let hello = encode(Kind::Hello, &NONCE, &Hello { generation: GENERATION });
+        let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });
+        host.write_all(&[hello, start].concat()).unwrap();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let _another = UnixStream::connect(&path).unwrap();
+        assert_eq!(wait(channel, Some(&listener)).unwrap().machine, machine());
         std::fs::remove_file(path).unwrap();
     }
 }
