@@ -20,16 +20,15 @@ from pathlib import Path
 from pyro_mcp import sparse
 from pyro_mcp.process import Detached
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, user_ids, vmm_process, vsock
+from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, vmm_process, vsock
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi, SnapshotPaths
 from pyro_mcp.vmm.firecracker_config import DISK, configuration, configuration_file
+from pyro_mcp.vmm.firecracker_sandbox import PROGRAM, sandbox_for
 from pyro_mcp.vmm.inputs import seen_inside
-from pyro_mcp.vmm.kvm_device import access_for
 from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
-from pyro_mcp.vmm.own_folder import hand_over, own_folder
+from pyro_mcp.vmm.own_folder import own_folder
 from pyro_mcp.vmm.template import Template, UntilReady
 
-_PROGRAM = confine.INPUTS / "firecracker"
 # The names of a `Template`'s files.
 _TAKEN = SnapshotPaths("state", "memory")
 _RESTORED = SnapshotPaths(str(confine.INPUTS / "snapshot.state"), str(confine.INPUTS / "snapshot.memory"))
@@ -173,7 +172,7 @@ class FirecrackerDriver:
     ) -> vmm_process.Program:
         (folder / DISK).symlink_to(f"/proc/self/fd/{spec.disk_fd}")
         return vmm_process.Program(
-            [str(_PROGRAM if self.confined else self.program), *words, "--level", "Error"],
+            [str(PROGRAM if self.confined else self.program), *words, "--level", "Error"],
             fds,
             # It may write its guest's memory into a file.
             confine.limits(mem_mib=spec.mem_mib, file_bytes=max(os.fstat(spec.disk_fd).st_size, spec.mem_mib << 20)),
@@ -185,14 +184,10 @@ class FirecrackerDriver:
 
     def _sandbox(self, spec: MachineSpec, folder: Path, template: Template | None) -> confine.Sandbox:
         _, inputs = seen_inside(spec)
-        shown = {**inputs, _PROGRAM: self.program}
+        restored = {}
         if template is not None:
-            shown |= {Path(_RESTORED.state): template.state, Path(_RESTORED.memory): template.memory}
-        user = user_ids.for_vmm()
-        access = access_for(user, folder)
-        if user is not None:
-            hand_over(user, folder, spec.disk_fd)
-        return confine.Sandbox(shown, folder, access, user)
+            restored = {Path(_RESTORED.state): template.state, Path(_RESTORED.memory): template.memory}
+        return sandbox_for(self.program, {**inputs, **restored}, folder, spec.disk_fd)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.process import Detached
-from pyro_mcp.vmm import channel, confine, firecracker, firecracker_api, user_ids
+from pyro_mcp.vmm import channel, confine, firecracker_api, firecracker_sandbox, user_ids
 from pyro_mcp.vmm.channel import to_agent
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.kvm_device import KvmAccess
@@ -182,7 +182,7 @@ async def test_a_confined_one_sees_the_snapshot_among_its_inputs(
     spec: MachineSpec, folder: Path, snapshot: Template, kept: list[Detached], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a script in Firecracker's place that needs nothing but what every host has."""
-    monkeypatch.setattr(firecracker, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     program = folder.with_name("firecracker")
     program.write_text(
         '#!/bin/sh\necho "$*"; id -u; pwd; ls /inputs; cat /inputs/snapshot.state; echo; cat /inputs/snapshot.memory\n'

@@ -12,7 +12,7 @@ import pytest
 from pyro_mcp import sparse
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.process import Detached
-from pyro_mcp.vmm import channel, firecracker
+from pyro_mcp.vmm import channel, firecracker_sandbox
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.kvm_device import KvmAccess
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
@@ -214,7 +214,7 @@ async def test_a_confined_copy_sees_its_template_among_its_inputs(
     spec: MachineSpec, tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a script in Firecracker's place that needs nothing but what every host has."""
-    monkeypatch.setattr(firecracker, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     for file in (template.memory, template.state):
         file.chmod(0o444)
     program = tmp_path / "firecracker"
