@@ -4,6 +4,7 @@
 //! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::greeting::{Begun, Greeting};
@@ -13,6 +14,8 @@ use crate::outgoing::Outgoing;
 use crate::poller::{Poller, Token};
 
 const READ_SIZE: usize = 4096;
+/// How long the end of a channel may come later than its successor. Hosts wait three seconds for an answer.
+const LOST: Duration = Duration::from_secs(2);
 
 /// A guest that knows what to be, and the session in which it was told, which is still to be confirmed.
 pub struct Assigned {
@@ -47,7 +50,7 @@ fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Be
     poller.watch_both(channel, Token::Channel, true)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
-    let mut succeeded = false;
+    let mut successor_came = None;
     loop {
         send(channel, &mut outgoing);
         match channel.read(&mut scratch) {
@@ -65,12 +68,16 @@ fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Be
             Err(_) if channel.is_socket() => return Ok(None),
             Err(error) => return Err(error),
         }
-        // A VMM may lose a connection without a word, as when it is written down. Whoever connects anew has nobody left
-        // on this channel; what had arrived on it has been read by now.
-        if succeeded {
-            return Ok(None);
+        // Whoever connects anew has nobody left on this channel. As a rule its end arrives, too, and is to be seen: the
+        // kernel closes a socket whose peer has not ended seconds later, and then with a reset, which another machine
+        // that is a copy of this one may send to a new connection of the same number. A VMM can lose one without a word.
+        let patience = match successor_came.map(|came: Instant| LOST.saturating_sub(came.elapsed())) {
+            Some(Duration::ZERO) => return Ok(None),
+            patience => patience,
+        };
+        if poller.wait(patience)?.contains(&Token::Listener) {
+            successor_came.get_or_insert_with(Instant::now);
         }
-        succeeded = poller.wait(None)?.contains(&Token::Listener);
     }
 }
 
@@ -90,7 +97,6 @@ fn send(channel: &Channel, outgoing: &mut Outgoing) {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
-    use std::time::Duration;
 
     use super::*;
     use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
