@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -60,7 +61,7 @@ class _Starts:
     @asynccontextmanager
     async def bare(self, folder: Path) -> AsyncIterator[Path]:
         """Alone, as whoever runs this."""
-        folder.mkdir()
+        os.mkdir(folder)
         async with _running([str(self.bundle.firecracker), "--api-sock", firecracker_api.SOCKET], folder):
             yield folder
 
@@ -88,7 +89,7 @@ class _Starts:
     @asynccontextmanager
     async def in_sandbox(self, folder: Path) -> AsyncIterator[Path]:
         """As `pyro` starts it."""
-        folder.mkdir(mode=0o700)
+        os.mkdir(folder, mode=0o700)
         program = FirecrackerDriver(self.bundle.firecracker, self.folder)._program(self.spec, folder, self.spec.disk_fd)
         async with vmm_process.running(program):
             yield folder
@@ -138,8 +139,12 @@ async def _running(words: Sequence[str], folder: Path, pid_file: Path | None = N
         yield
     finally:
         if pid_file is not None:
-            os.kill(int(pid_file.read_text()), 9)  # the jailer's new process namespace makes an orphan of it
+            _kill(pid_file)  # the jailer's new process namespace makes an orphan of it
         await process.stop(grace_seconds=0)
+
+
+def _kill(pid_file: Path) -> None:
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 @contextmanager
