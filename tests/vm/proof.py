@@ -2,8 +2,6 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -31,17 +29,9 @@ def kvm_verdict() -> KvmVerdict:
     return verdict
 
 
-@contextmanager
-def taken_over_by(bundle: RuntimeBundle) -> Iterator[None]:
-    """Let another bundle go without a proof of its own, where the usual one has had one; only one is remembered."""
+def take_over(bundle: RuntimeBundle) -> None:
+    """Let another bundle go without a proof of its own, where the usual one has had one."""
     settings = Settings.from_environment()
-    usual = find_bundle(settings).digest
-    verdict = kvm.remembered(settings.cache_dir, usual)
-    if verdict is None:
-        yield
-        return
-    kvm.remember(settings.cache_dir, bundle.digest, verdict)
-    try:
-        yield
-    finally:
-        kvm.remember(settings.cache_dir, usual, verdict)
+    verdict = kvm.remembered(settings.cache_dir, find_bundle(settings).digest)
+    if verdict is not None:
+        kvm.remember(settings.cache_dir, bundle.digest, verdict)

@@ -43,8 +43,8 @@ def hostile(bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     if request.param != _WITH_TEMPLATES:
         settings["PYRO_TEMPLATES"] = "off"
     command = PyroCommand(tmp_path / "home", settings)
-    with proof.taken_over_by(find_bundle(command.client.settings)):
-        yield command
+    proof.take_over(find_bundle(command.client.settings))
+    yield command
     command.client.stop()
 
 
