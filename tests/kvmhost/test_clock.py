@@ -16,7 +16,7 @@ _CLOCK_SECONDS = 10.0
 _ASK = """
 date +%s; cut -d ' ' -f 1 /proc/uptime
 cat /sys/devices/system/clocksource/clocksource0/current_clocksource
-sleep 5; dmesg | grep -iE 'stall|lockup|hung|blocked for' || echo calm
+sleep 2; dmesg | grep -iE 'stall|lockup|hung|blocked for' || echo calm
 """
 
 
