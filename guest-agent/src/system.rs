@@ -29,8 +29,8 @@ pub fn mount_kernel_file_systems() -> Result<()> {
     Mount::kernel("sysfs", "/sys").flags(plain).apply()
 }
 
-/// Completes the new root. Only what no program can do without is fatal.
-pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<()> {
+/// Completes the new root, whichever machine's it is. Only what no program can do without is fatal.
+pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
     mount_kernel_file_systems()?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     Mount::kernel("devpts", "/dev/pts").flags(MsFlags::MS_NOSUID).data("mode=0620,gid=5,ptmxmode=0666").apply()?;
@@ -40,10 +40,14 @@ pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Resul
     warn(mount_modules(options, uevents));
     make_directories()?;
     warn(link_descriptors());
-    warn(name_host(&machine.host_name));
-    warn(write_machine_id(&machine.machine_id));
     warn(raise_loopback().map_err(|error| Failure::new("bring up the loopback interface", error)));
     Ok(())
+}
+
+/// Gives the machine its names.
+pub fn name(machine: &Machine) {
+    warn(name_host(&machine.host_name));
+    warn(write_machine_id(&machine.machine_id));
 }
 
 fn warn(outcome: Result<()>) {

@@ -1,11 +1,13 @@
 //! The time between a guest's boot and the host's word what machine it is to be.
 //!
 //! A guest that waits can be kept as a template and become any number of machines: it has no disk, no name and no
-//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go.
+//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go. One that prepares for a
+//! machine goes on waiting, but can become no other any more.
 
 use std::io;
 
 use crate::channel::Channel;
+use crate::console::{Failure, Result};
 use crate::greeting::{Begun, Greeting};
 use crate::listener::Listener;
 use crate::machine::Machine;
@@ -21,26 +23,30 @@ pub struct Assigned {
     pub begun: Begun,
 }
 
-/// Waits on the channel, and on those that `listener` gives after it, for an assignment.
-pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Assigned> {
+/// Waits on the channel, and on those that `listener` gives after it, for an assignment; `prepare` gets ready for one.
+pub fn wait(
+    mut channel: Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Assigned> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
     loop {
-        if let Some(mut begun) = serve(&channel)? {
+        if let Some(mut begun) = serve(&channel, prepare)? {
             if let Some(machine) = begun.machine.take() {
                 return Ok(Assigned { channel, machine, begun });
             }
         }
         if let Some(listener) = listener {
-            channel = Channel::from_socket(listener.accept()?, true)?;
+            let accepted = listener.accept().map_err(failed)?;
+            channel = Channel::from_socket(accepted, true).map_err(failed)?;
         }
     }
 }
 
 /// Answers hellos until there is an assignment, or, on a channel that has a successor, until its host is gone.
-fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
-    let poller = Poller::new()?;
-    poller.watch_input(channel, Token::Channel)?;
-    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
-    poller.watch_both(channel, Token::Channel, true)?;
+fn serve(channel: &Channel, prepare: &mut dyn FnMut(&Machine) -> Result<()>) -> Result<Option<Begun>> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
+    let poller = watching(channel).map_err(failed)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
     loop {
@@ -53,15 +59,27 @@ fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
                 if let Some(begun) = greeting.receive(&scratch[..count], None, &mut outgoing) {
                     return Ok(Some(begun));
                 }
+                if let Some(preparation) = greeting.take_preparation() {
+                    prepare(&preparation.machine)?;
+                    preparation.confirm(&mut outgoing);
+                }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if channel.is_socket() => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed(error)),
         }
-        poller.wait(None)?;
+        poller.wait(None).map_err(|errno| failed(errno.into()))?;
     }
+}
+
+fn watching(channel: &Channel) -> io::Result<Poller> {
+    let poller = Poller::new()?;
+    poller.watch_input(channel, Token::Channel)?;
+    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
+    poller.watch_both(channel, Token::Channel, true)?;
+    Ok(poller)
 }
 
 /// Sends what the channel takes; what else there is to say has to wait.
@@ -82,7 +100,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
-    use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
+    use crate::preamble::{encode, Hello, Kind, Nonce, Prepare, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
 
     const NONCE: Nonce = [7; NONCE_LEN];
 
@@ -119,7 +137,9 @@ mod tests {
                 drop(first);
                 let mut second = UnixStream::connect(&path).unwrap();
                 reply(&mut second);
-                // A start without an assignment begins nothing here.
+                second.write_all(&encode(Kind::Prepare, &NONCE, &Prepare { machine: machine() })).unwrap();
+                second.read_exact(&mut [0; HEADER_LEN + 2]).unwrap(); // it is prepared
+                                                                      // A start without an assignment begins nothing here.
                 second.write_all(&encode(Kind::Start, &NONCE, &Start { machine: None })).unwrap();
                 reply(&mut second);
                 let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });
@@ -129,7 +149,13 @@ mod tests {
         });
         drop(connect()); // one that says nothing at all
         let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
-        let assigned = wait(channel, Some(&listener)).unwrap();
+        let mut prepared = Vec::new();
+        let mut prepare = |machine: &Machine| {
+            prepared.push(machine.clone());
+            Ok(())
+        };
+        let assigned = wait(channel, Some(&listener), &mut prepare).unwrap();
+        assert_eq!(prepared, [machine()]);
         assert_eq!(assigned.machine, machine());
         assert_eq!(assigned.begun.nonce, NONCE);
         assert_eq!(assigned.begun.rest, b"yamux");

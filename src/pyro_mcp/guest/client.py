@@ -226,11 +226,13 @@ async def reconnect(
         writer.transport.abort()
 
 
-async def wait_for(open_channel: OpenChannel, *, timeout_seconds: float) -> AgentHello:
-    """As `meet`, over a channel that can be opened as often as need be; see `reconnect`. Raises `GuestFailed`."""
-    _, writer, hello = await _reach(open_channel, preamble.meet, timeout_seconds)
+async def prepare(open_channel: OpenChannel, identity: Identity, *, timeout_seconds: float) -> None:
+    """Have a guest that waits get ready to become the machine of that `identity`, whose seed may be another later.
+
+    The channel is opened anew while the agent does not answer, as for `reconnect`, and closed. Raises `GuestFailed`.
+    """
+    _, writer, _ = await _reach(open_channel, partial(preamble.prepare, identity=identity), timeout_seconds)
     writer.transport.abort()
-    return hello
 
 
 @asynccontextmanager

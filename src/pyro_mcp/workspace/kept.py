@@ -77,7 +77,7 @@ class KeptMachine:
 
 @dataclass
 class WaitingMachine:
-    """A running VMM whose guest has not been told yet what machine it is: it becomes one, or is to be ended."""
+    """A running VMM whose guest waits for the word to become its machine; it gets that, or is to be ended."""
 
     process: Detached
     vmm: Watched
@@ -127,16 +127,17 @@ async def start(
 
 
 async def start_waiting(
-    driver: Driver, copy: MachineSpec, folder: Path, before_start: Callable[[Detached], None]
+    driver: Driver, copy: MachineSpec, folder: Path, identity: Identity, before_start: Callable[[Detached], None]
 ) -> WaitingMachine:
-    """Begin a template's copy whose guest waits to be told what machine it is.
+    """Begin a template's copy whose guest has done all that it can before it becomes the machine of that `identity`.
 
     `folder` is its VMM's own, and empty. Raises `HostUnfit`, or `GuestFailed` if no guest comes up; nothing runs then,
     nor if this is cancelled.
     """
     with _log_of_start() as printed:
         async with _vmm(_Start(driver, copy, folder, before_start), printed) as (process, vmm, opening):
-            await client.wait_for(channel.while_alive(opening, vmm.wait), timeout_seconds=_BEGUN_SECONDS)
+            alive = channel.while_alive(opening, vmm.wait)
+            await client.prepare(alive, identity, timeout_seconds=_BEGUN_SECONDS)
             return WaitingMachine(process, vmm, channel.to_agent(driver.name, folder), printed)
 
 

@@ -1,9 +1,9 @@
-"""A machine that waits to become a workspace's: begun from a template, in a workspace's own folder, told nothing yet.
+"""A machine that waits to become a workspace's: begun from a template in a workspace's own folder, its disk mounted.
 
 Its id is the id that the workspace will have, so nothing is renamed when it is claimed. Until then no record names it:
 it ends with the daemon (see `leash`), and its folder is known by a file in it. That file is what its VMM has open as
 the seed. It is larger than any seed, as all that templates know, and takes no space; a seed's image is copied into it
-before the guest is told who it is, and where there is no seed it just loses its name.
+before the guest is told to begin, and where there is no seed it just loses its name.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Unclaimed:
         await to_the_end(self._leash.let_go())
 
     def take_seed(self, image: Path | None) -> None:
-        """Let its guest have that seed, or none: before it is told who it is. Blocks.
+        """Let its guest have that seed, or none: before it is told to begin. Blocks.
 
         The file at `image` is another one afterwards, with the same content. Raises `OSError`.
         """
@@ -94,7 +94,7 @@ class Unclaimed:
         sync_folder(image.parent)
 
     async def begin(self, *, seed: bool) -> KeptMachine:
-        """Tell its guest that it is the workspace's, which has a seed or not. Raises `GuestFailed`."""
+        """Have its guest begin as the workspace's, which has a seed or not. Raises `GuestFailed`."""
         machine = await self.machine.become(of_workspace(self.workspace_id, seed=seed))
         self._begun = True
         return machine
@@ -165,7 +165,8 @@ async def _begun(
 
     async with host.boot_slots:
         folder = await asyncio.to_thread(places.fresh_vmm_folder, workspace_id)
-        return await kept.start_waiting(host.driver, copy, folder, before_start)
+        identity = of_workspace(workspace_id, seed=False)
+        return await kept.start_waiting(host.driver, copy, folder, identity, before_start)
 
 
 async def _let_go(leashes: list[Leash]) -> None:
