@@ -67,7 +67,7 @@ def has_open(pid: int, folder: Path) -> bool:
 
 
 async def one_ready(pyro: PyroCommand) -> tuple[str, int]:
-    await until(lambda: ready(pyro))
+    await until(lambda: bool(ready(pyro)))
     (found,) = ready(pyro).items()
     return found
 
@@ -135,7 +135,7 @@ async def test_pruning_takes_those_that_are_ready_along(pyro: PyroCommand, cache
         await tools("workspace_list")
         _, vmm = await one_ready(pyro)
         assert "template" in pyro("env", "prune").stdout.decode()
-        assert not Path(f"/proc/{vmm}").exists()
+        assert vmm not in vmms_of(pyro.home)
         assert templates_in(cache / "templates") == set()
         assert Places(pyro.home).ids() == set()
         sdk = Pyro(pyro.client.settings)
