@@ -29,8 +29,8 @@ pub fn mount_kernel_file_systems() -> Result<()> {
     Mount::kernel("sysfs", "/sys").flags(plain).apply()
 }
 
-/// Completes the new root, whichever machine's it is. Only what no program can do without is fatal.
-pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
+/// Completes the new root. Only what no program can do without is fatal.
+pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<()> {
     mount_kernel_file_systems()?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     Mount::kernel("devpts", "/dev/pts").flags(MsFlags::MS_NOSUID).data("mode=0620,gid=5,ptmxmode=0666").apply()?;
@@ -40,6 +40,7 @@ pub fn prepare(options: &Options, uevents: &Uevents) -> Result<()> {
     warn(mount_modules(options, uevents));
     make_directories()?;
     warn(link_descriptors());
+    name(machine);
     warn(raise_loopback().map_err(|error| Failure::new("bring up the loopback interface", error)));
     Ok(())
 }

@@ -18,7 +18,7 @@ from tests.support.served import served
 from tests.support.waiting import until
 
 
-def connected(settings: Settings, **changes: object) -> tuple[Connection, Answer]:
+def connected(settings: Settings, /, **changes: object) -> tuple[Connection, Answer]:
     connection = Connection(DaemonPlace(settings.home).connect())
     host = models.encode(ChatHost(__version__, settings.describe(), 1))
     try:
