@@ -42,19 +42,20 @@ pub fn boot() -> Result<Guest> {
     root::mount_image(&options, &uevents)?;
     warm::read_common_files(Path::new(root::IMAGE));
     let (channel, listener) = open_channel(&options, &uevents)?;
+    let names = |machine: &Machine| (machine.host_name.clone(), machine.machine_id.clone());
     let mut named = None;
     let mut prepare = |machine: &Machine| {
         rebirth::begin(machine)?;
         if named.is_none() {
             root::prepare(&options, &uevents, || system::prepare(&options, machine, &uevents))?;
-            named = Some((machine.host_name.clone(), machine.machine_id.clone()));
+            named = Some(names(machine));
         }
         Ok(())
     };
     let Assigned { channel, machine, begun } = waiting::wait(channel, listener.as_ref(), &mut prepare)?;
     prepare(&machine)?;
     let (mounts, place) = root::enter(&options, &machine, &uevents)?;
-    if named.as_ref() != Some(&(machine.host_name.clone(), machine.machine_id.clone())) {
+    if named != Some(names(&machine)) {
         system::name(&machine);
     }
     Ok(Guest { channel, listener, begun, mounts, place })

@@ -138,8 +138,9 @@ mod tests {
                 let mut second = UnixStream::connect(&path).unwrap();
                 reply(&mut second);
                 second.write_all(&encode(Kind::Prepare, &NONCE, &Prepare { machine: machine() })).unwrap();
-                second.read_exact(&mut [0; HEADER_LEN + 2]).unwrap(); // it is prepared
-                                                                      // A start without an assignment begins nothing here.
+                let mut prepared = [0; HEADER_LEN + 2];
+                second.read_exact(&mut prepared).unwrap();
+                // A start without an assignment begins nothing here.
                 second.write_all(&encode(Kind::Start, &NONCE, &Start { machine: None })).unwrap();
                 reply(&mut second);
                 let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });

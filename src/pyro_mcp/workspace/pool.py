@@ -72,7 +72,7 @@ class Pool:
         if machine.is_alive:
             self._ready.append(machine)
         else:
-            await to_the_end(machine.end())
+            await _ended(machine)
         self._wait(_PAUSE_SECONDS)
 
     async def rest(self) -> None:
@@ -140,10 +140,7 @@ class Pool:
             if machine not in self._ready:
                 continue  # taken meanwhile
             self._ready.remove(machine)
-            try:
-                await to_the_end(machine.end())
-            except PyroError as error:
-                log.warning("what a machine left that nobody claimed stays for now: %s", error.message)
+            await _ended(machine)
 
     async def _for_a_while(self) -> None:
         """Until something has changed, or it is time to look again."""
@@ -152,3 +149,10 @@ class Pool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
+
+
+async def _ended(machine: Unclaimed) -> None:
+    try:
+        await to_the_end(machine.end())
+    except PyroError as error:  # the next daemon removes it
+        log.warning("what a machine left that nobody claimed stays for now: %s", error.message)
