@@ -33,7 +33,7 @@ def one_run(pyro: PyroCommand, number: int) -> None:
     script = f"echo {number}; echo {number} >&2; cat >/dev/null; exit {number % 100}"
     ended = pyro("run", "debian:12", "--timeout-seconds", "120", "--", "sh", "-c", script, stdin=b"input")
     assert (ended.exit_code, ended.stdout) == (number % 100, b"%d\n" % number), ended.stderr
-    assert ended.stderr.splitlines()[0] == str(number)
+    assert str(number) in ended.stderr.splitlines()  # beside what a run may tell of its host
 
 
 def snapshot(daemon: int, home: Path, cache: Path) -> tuple[object, ...]:
