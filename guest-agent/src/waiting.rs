@@ -1,12 +1,14 @@
 //! The time between a guest's boot and the host's word what machine it is to be.
 //!
 //! A guest that waits can be kept as a template and become any number of machines: it has no disk, no name and no
-//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go.
+//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go. One that prepares for a
+//! machine goes on waiting, but can become no other any more.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
+use crate::console::{Failure, Result};
 use crate::greeting::{Begun, Greeting};
 use crate::listener::Listener;
 use crate::machine::Machine;
@@ -24,30 +26,35 @@ pub struct Assigned {
     pub begun: Begun,
 }
 
-/// Waits on the channel, and on those that `listener` gives after it, for an assignment.
-pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Assigned> {
+/// Waits on the channel, and on those that `listener` gives after it, for an assignment; `prepare` gets ready for one.
+pub fn wait(
+    mut channel: Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Assigned> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
     loop {
-        if let Some(mut begun) = serve(&channel, listener)? {
+        if let Some(mut begun) = serve(&channel, listener, prepare)? {
             if let Some(machine) = begun.machine.take() {
                 return Ok(Assigned { channel, machine, begun });
             }
         }
         if let Some(listener) = listener {
-            channel = Channel::from_socket(listener.accept()?, true)?;
+            let accepted = listener.accept().map_err(failed)?;
+            channel = Channel::from_socket(accepted, true).map_err(failed)?;
         }
     }
 }
 
 /// Answers hellos until there is an assignment, or, on a channel that can have a successor, until there is one or its
 /// host is gone.
-fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Begun>> {
-    let poller = Poller::new()?;
-    poller.watch_input(channel, Token::Channel)?;
-    if let Some(listener) = listener {
-        poller.watch_input(listener, Token::Listener)?;
-    }
-    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
-    poller.watch_both(channel, Token::Channel, true)?;
+fn serve(
+    channel: &Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Option<Begun>> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
+    let poller = watching(channel, listener).map_err(failed)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
     let mut successor_came = None;
@@ -61,12 +68,16 @@ fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Be
                 if let Some(begun) = greeting.receive(&scratch[..count], None, &mut outgoing) {
                     return Ok(Some(begun));
                 }
+                if let Some(preparation) = greeting.take_preparation() {
+                    prepare(&preparation.machine)?;
+                    preparation.confirm(&mut outgoing);
+                }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if channel.is_socket() => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed(error)),
         }
         // Whoever connects anew has nobody left on this channel. As a rule its end arrives, too, and is to be seen: the
         // kernel closes a socket whose peer has not ended seconds later, and then with a reset, which another machine
@@ -75,10 +86,21 @@ fn serve(channel: &Channel, listener: Option<&Listener>) -> io::Result<Option<Be
             Some(Duration::ZERO) => return Ok(None),
             patience => patience,
         };
-        if poller.wait(patience)?.contains(&Token::Listener) {
+        if poller.wait(patience).map_err(|errno| failed(errno.into()))?.contains(&Token::Listener) {
             successor_came.get_or_insert_with(Instant::now);
         }
     }
+}
+
+fn watching(channel: &Channel, listener: Option<&Listener>) -> io::Result<Poller> {
+    let poller = Poller::new()?;
+    poller.watch_input(channel, Token::Channel)?;
+    if let Some(listener) = listener {
+        poller.watch_input(listener, Token::Listener)?;
+    }
+    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
+    poller.watch_both(channel, Token::Channel, true)?;
+    Ok(poller)
 }
 
 /// Sends what the channel takes; what else there is to say has to wait.
@@ -99,7 +121,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
-    use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
+    use crate::preamble::{encode, Hello, Kind, Nonce, Prepare, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
 
     const NONCE: Nonce = [7; NONCE_LEN];
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,6 +159,9 @@ mod tests {
                 drop(first);
                 let mut second = UnixStream::connect(&path).unwrap();
                 reply(&mut second);
+                second.write_all(&encode(Kind::Prepare, &NONCE, &Prepare { machine: machine() })).unwrap();
+                let mut prepared = [0; HEADER_LEN + 2];
+                second.read_exact(&mut prepared).unwrap();
                 // A start without an assignment begins nothing here.
                 second.write_all(&encode(Kind::Start, &NONCE, &Start { machine: None })).unwrap();
                 reply(&mut second);
@@ -147,7 +172,13 @@ mod tests {
         });
         drop(connect()); // one that says nothing at all
         let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
-        let assigned = wait(channel, Some(&listener)).unwrap();
+        let mut prepared = Vec::new();
+        let mut prepare = |machine: &Machine| {
+            prepared.push(machine.clone());
+            Ok(())
+        };
+        let assigned = wait(channel, Some(&listener), &mut prepare).unwrap();
+        assert_eq!(prepared, [machine()]);
         assert_eq!(assigned.machine, machine());
         assert_eq!(assigned.begun.nonce, NONCE);
         assert_eq!(assigned.begun.rest, b"yamux");
@@ -166,7 +197,7 @@ mod tests {
         };
         let mut lost = connect();
         let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
-        let waiting = std::thread::spawn(move || wait(channel, Some(&listener)));
+        let waiting = std::thread::spawn(move || wait(channel, Some(&listener), &mut |_| Ok(())));
         reply(&mut lost);
         let mut next = connect();
         reply(&mut next);
@@ -185,7 +216,7 @@ mod tests {
         host.write_all(&[hello, start].concat()).unwrap();
         let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
         let _another = UnixStream::connect(&path).unwrap();
-        assert_eq!(wait(channel, Some(&listener)).unwrap().machine, machine());
+        assert_eq!(wait(channel, Some(&listener), &mut |_| Ok(())).unwrap().machine, machine());
         std::fs::remove_file(path).unwrap();
     }
 }

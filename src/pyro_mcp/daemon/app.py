@@ -10,7 +10,7 @@ POST /v1/environments/{name}/pull       {"source": null}; streams progress
 POST /v1/environments/prune             {"dry_run": false}
 POST /v1/shutdown                       end the daemon if it has nothing to do
 
-What is below /v1/workspaces is in `workspace_routes` and `exec_routes`.
+What is below /v1/workspaces is in `workspace_routes` and `exec_routes`, and /v1/chats in `chats`.
 """
 
 import os
@@ -26,7 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyro_mcp import models
 from pyro_mcp.config import Settings
+from pyro_mcp.daemon import chats
 from pyro_mcp.daemon.activity import Activity
+from pyro_mcp.daemon.chats import ChatRoutes, Chats
 from pyro_mcp.daemon.exchange import answer, decoded, error_response, pass_signal, pass_stdin
 from pyro_mcp.daemon.exec_routes import ExecRoutes
 from pyro_mcp.daemon.streaming import Emit, EventStream
@@ -59,6 +61,7 @@ class Daemon:
     runs: dict[str, RunControl] = field(default_factory=dict)
     workspaces: Workspaces = field(kw_only=True)
     templates: Templates | None = field(kw_only=True, default=None)
+    chats: Chats = field(kw_only=True, default_factory=lambda: Chats(lambda _count, _came: None))
 
 
 def create_app(daemon: Daemon) -> ASGIApp:
@@ -75,6 +78,7 @@ def create_app(daemon: Daemon) -> ASGIApp:
             Route("/v1/environments/{name:path}", handlers.inspect_environment),
             Route("/v1/environments/{name:path}/pull", handlers.pull, methods=["POST"]),
             Route("/v1/shutdown", handlers.shutdown, methods=["POST"]),
+            *ChatRoutes(daemon.chats, daemon.settings).routes(),
             *ExecRoutes(daemon.workspaces).routes(),
             *WorkspaceRoutes(daemon.workspaces).routes(),
         ],
@@ -141,6 +145,8 @@ class _Handlers:
     async def prune(self, request: Request) -> Response:
         wanted = await decoded(PruneRequest, request)
         daemon = self.daemon
+        if not wanted.dry_run:
+            await daemon.workspaces.pool.rest()  # what they have begun from is removed
         return answer(await environments.prune_environments(daemon.images, daemon.templates, dry_run=wanted.dry_run))
 
     async def shutdown(self, _request: Request) -> Response:
@@ -160,6 +166,9 @@ def _counted(app: ASGIApp, activity: Activity) -> ASGIApp:
     """Counts requests from their first byte to their last."""
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == chats.PATH:
+            await app(scope, receive, send)
+            return
         with activity.request():
             await app(scope, receive, send)
 

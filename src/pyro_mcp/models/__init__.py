@@ -21,7 +21,7 @@ else:
         __name__,
         {
             ".codec": ("decode", "encode"),
-            ".daemon": ("DaemonHello",),
+            ".daemon": ("ChatHost", "DaemonHello"),
             ".environments": (
                 *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
             ),

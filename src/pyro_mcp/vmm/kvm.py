@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pyro_mcp.process import Tail
 from pyro_mcp.vmm import cgroup, confine, vmm_process
@@ -82,13 +83,13 @@ async def prove(
 
 
 def remember(folder: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
-    """Keep a verdict for as long as this host runs with this bundle.
+    """Keep a verdict for as long as this host runs, with this bundle; other bundles have others.
 
     What the device file alone told is not kept: permissions can change at any time, and looking again costs nothing.
     """
     if verdict.state not in (KvmState.WORKS, KvmState.NO_GUEST):
         return
-    record = {"boot_id": _boot_id(), "bundle": bundle_digest, "verdict": asdict(verdict)}
+    record = {"boot_id": _boot_id(), "verdicts": {**_verdicts(folder), bundle_digest: asdict(verdict)}}
     temporary = folder / f".{_MEMORY_FILE}.{os.getpid()}.tmp"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,13 +104,19 @@ def remember(folder: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
 def remembered(folder: Path, bundle_digest: str) -> KvmVerdict | None:
     """The verdict kept since this host started and for this bundle, if there is one."""
     try:
-        record = json.loads((folder / _MEMORY_FILE).read_text())
-        if (record["boot_id"], record["bundle"]) != (_boot_id(), bundle_digest):
-            return None
-        verdict = record["verdict"]
+        verdict = _verdicts(folder)[bundle_digest]
         return KvmVerdict(KvmState(verdict["state"]), str(verdict["detail"]), int(verdict["duration_ms"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
+
+
+def _verdicts(folder: Path) -> dict[str, Any]:
+    """What is kept since this host started, by bundle; it is whatever somebody wrote."""
+    try:
+        record = json.loads((folder / _MEMORY_FILE).read_text())
+        return dict(record["verdicts"]) if record["boot_id"] == _boot_id() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _boot_id() -> str:

@@ -244,11 +244,21 @@ def test_a_proof_is_remembered_for_its_bundle(tmp_path: Path, verdict: KvmVerdic
     assert home.stat().st_mode & 0o077 == 0
 
 
+def test_each_bundle_has_a_proof_of_its_own(tmp_path: Path) -> None:
+    """Otherwise two releases side by side would have to prove again and again."""
+    silent = KvmVerdict(KvmState.NO_GUEST, "silent", 8000)
+    for bundle, verdict in (("one", WORKS), ("two", silent), ("one", silent), ("three", WORKS)):
+        kvm.remember(tmp_path, bundle, verdict)
+    assert [kvm.remembered(tmp_path, bundle) for bundle in ("one", "two", "three")] == [silent, silent, WORKS]
+
+
 def test_a_proof_holds_until_the_host_starts_again(tmp_path: Path) -> None:
     kvm.remember(tmp_path, "digest", WORKS)
     record = json.loads((tmp_path / "kvm.json").read_text())
     record["boot_id"] = "an-earlier-one"
     (tmp_path / "kvm.json").write_text(json.dumps(record))
+    assert kvm.remembered(tmp_path, "digest") is None
+    kvm.remember(tmp_path, "another", WORKS)
     assert kvm.remembered(tmp_path, "digest") is None
 
 
@@ -258,9 +268,13 @@ def test_what_can_change_any_time_is_not_remembered(tmp_path: Path, state: KvmSt
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"boot_id": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"boot_id": 1}', "\x00", '{"boot_id": OURS, "verdicts": 1}', '{"boot_id": OURS, "verdicts": []}'],
+)
 def test_rubbish_in_the_memory_is_as_good_as_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / "kvm.json").write_text(text)
+    ours = json.dumps(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    (tmp_path / "kvm.json").write_text(text.replace("OURS", ours))
     assert kvm.remembered(tmp_path, "digest") is None
 
 
