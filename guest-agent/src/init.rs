@@ -12,6 +12,7 @@ use crate::console::{report, Failure, Result};
 use crate::greeting::Begun;
 use crate::listener::Listener;
 use crate::root::Mounts;
+use crate::server::Groundwork;
 use crate::tools::Place;
 use crate::uevent::Uevents;
 use crate::waiting::{self, Assigned};
@@ -27,6 +28,7 @@ pub struct Guest {
     /// The session in which the host said what machine it is.
     pub begun: Begun,
     pub mounts: Mounts,
+    pub groundwork: Groundwork,
     /// What tools work on, in a guest with a workspace.
     pub place: Option<Place>,
 }
@@ -39,14 +41,16 @@ pub fn boot() -> Result<Guest> {
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
+    let common = system::mount_common(&options, &uevents)?;
     warm::read_common_files(Path::new(root::IMAGE));
+    let groundwork = Groundwork::lay().map_err(|error| Failure::new("get ready to serve", error))?;
     let (channel, listener) = open_channel(&options, &uevents)?;
     let Assigned { channel, machine, begun } =
         waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;
     rebirth::begin(&machine)?;
     let (mounts, place) = root::enter(&options, &machine, &uevents)?;
-    system::prepare(&options, &machine, &uevents)?;
-    Ok(Guest { channel, listener, begun, mounts, place })
+    system::prepare(&machine, common)?;
+    Ok(Guest { channel, listener, begun, mounts, groundwork, place })
 }
 
 fn read_options() -> Result<Options> {
