@@ -15,7 +15,7 @@ from pyro_mcp.late import names_from
 
 if TYPE_CHECKING:
     from pyro_mcp.events import OutputChunk
-    from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest, RunStarted
+    from pyro_mcp.models import EnvironmentInfo, Phase, Progress, PruneReport, RunFinished, RunRequest, RunStarted
     from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream
     from pyro_mcp.sdk.asynchronous import AsyncPyro
     from pyro_mcp.sdk.exec_stream import ExecStream
@@ -48,7 +48,7 @@ else:
         {
             "pyro_mcp.events": ("OutputChunk",),
             "pyro_mcp.models": (
-                *("EnvironmentInfo", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
+                *("EnvironmentInfo", "Phase", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
             ),
             ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
             ".asynchronous": ("AsyncPyro",),
@@ -85,6 +85,7 @@ __all__ = [
     "OutputPage",
     "PatchReport",
     "PatchedFile",
+    "Phase",
     "Progress",
     "PruneReport",
     "PrunedWorkspaces",
