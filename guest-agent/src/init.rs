@@ -11,6 +11,7 @@ use crate::cmdline::{ChannelKind, Options};
 use crate::console::{report, Failure, Result};
 use crate::greeting::Begun;
 use crate::listener::Listener;
+use crate::machine::Machine;
 use crate::root::Mounts;
 use crate::server::Groundwork;
 use crate::tools::Place;
@@ -41,15 +42,26 @@ pub fn boot() -> Result<Guest> {
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
-    let common = system::mount_common(&options, &uevents)?;
+    let mut common = Some(system::mount_common(&options, &uevents)?);
     warm::read_common_files(Path::new(root::IMAGE));
     let groundwork = Groundwork::lay().map_err(|error| Failure::new("get ready to serve", error))?;
     let (channel, listener) = open_channel(&options, &uevents)?;
-    let Assigned { channel, machine, begun } =
-        waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;
-    rebirth::begin(&machine)?;
+    let names = |machine: &Machine| (machine.host_name.clone(), machine.machine_id.clone());
+    let mut named = None;
+    let mut prepare = |machine: &Machine| {
+        rebirth::begin(machine)?;
+        if let Some(common) = common.take() {
+            root::prepare(&options, &uevents, || system::prepare(machine, common))?;
+            named = Some(names(machine));
+        }
+        Ok(())
+    };
+    let Assigned { channel, machine, begun } = waiting::wait(channel, listener.as_ref(), &mut prepare)?;
+    prepare(&machine)?;
     let (mounts, place) = root::enter(&options, &machine, &uevents)?;
-    system::prepare(&machine, common)?;
+    if named != Some(names(&machine)) {
+        system::name(&machine);
+    }
     Ok(Guest { channel, listener, begun, mounts, groundwork, place })
 }
 

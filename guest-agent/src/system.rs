@@ -52,9 +52,14 @@ pub fn mount_common(options: &Options, uevents: &Uevents) -> Result<Vec<Carried>
 pub fn prepare(machine: &Machine, common: Vec<Carried>) -> Result<()> {
     common.into_iter().try_for_each(Carried::put_down)?;
     make_directories()?;
+    name(machine);
+    Ok(())
+}
+
+/// Gives the machine its names.
+pub fn name(machine: &Machine) {
     warn(name_host(&machine.host_name));
     warn(write_anew(MACHINE_ID, &format!("{}\n", machine.machine_id), 0o444));
-    Ok(())
 }
 
 fn warn(outcome: Result<()>) {

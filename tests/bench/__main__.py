@@ -5,6 +5,7 @@ product promises. A ratio above its bound makes the run end with exit code 1.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
 from pyro_mcp.workspace.templates import Templates
-from tests.bench import beginnings, boot, listing, live, mcp_start, startup, workspaces
+from tests.bench import beginnings, boot, jail, listing, live, mcp_start, pool, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -36,6 +37,7 @@ async def main() -> int:
             ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
             ratios += boot.run_against_bare_boot(bare, Path(folder))
             ratios += await beginnings.against_bare_restore(await _host(settings), bare, Path(folder))
+            ratios.append(await pool.create_when_one_is_ready(settings))
             async with _guest(settings) as guest:
                 ratios.append(await live.exec_round_trip(guest, bare))
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))
@@ -43,6 +45,8 @@ async def main() -> int:
             ratios.append(await asyncio.to_thread(workspaces.diff_by_size, settings, Path(folder)))
             flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
             ratios += flood
+            if os.geteuid() == 0:  # Firecracker's jailer is for root alone
+                ratios += await jail.sandbox_against_jailer(bundle, bare.spec.image, Path(folder))
     print_table(ratios)
     print(memory)
     return 0 if all(ratio.holds for ratio in ratios) else 1

@@ -22,8 +22,10 @@ else:
         __name__,
         {
             ".codec": ("decode", "encode"),
-            ".daemon": ("DaemonHello",),
-            ".environments": ("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest"),
+            ".daemon": ("ChatHost", "DaemonHello"),
+            ".environments": (
+                *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
+            ),
             ".event": ("Event",),
             ".phase": ("Phase",),
             ".progress": ("Progress",),
