@@ -13,6 +13,7 @@ use crate::greeting::Begun;
 use crate::listener::Listener;
 use crate::machine::Machine;
 use crate::root::Mounts;
+use crate::server::Groundwork;
 use crate::tools::Place;
 use crate::uevent::Uevents;
 use crate::waiting::{self, Assigned};
@@ -28,6 +29,7 @@ pub struct Guest {
     /// The session in which the host said what machine it is.
     pub begun: Begun,
     pub mounts: Mounts,
+    pub groundwork: Groundwork,
     /// What tools work on, in a guest with a workspace.
     pub place: Option<Place>,
 }
@@ -40,14 +42,16 @@ pub fn boot() -> Result<Guest> {
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
+    let mut common = Some(system::mount_common(&options, &uevents)?);
     warm::read_common_files(Path::new(root::IMAGE));
+    let groundwork = Groundwork::lay().map_err(|error| Failure::new("get ready to serve", error))?;
     let (channel, listener) = open_channel(&options, &uevents)?;
     let names = |machine: &Machine| (machine.host_name.clone(), machine.machine_id.clone());
     let mut named = None;
     let mut prepare = |machine: &Machine| {
         rebirth::begin(machine)?;
-        if named.is_none() {
-            root::prepare(&options, &uevents, || system::prepare(&options, machine, &uevents))?;
+        if let Some(common) = common.take() {
+            root::prepare(&options, &uevents, || system::prepare(machine, common))?;
             named = Some(names(machine));
         }
         Ok(())
@@ -58,7 +62,7 @@ pub fn boot() -> Result<Guest> {
     if named != Some(names(&machine)) {
         system::name(&machine);
     }
-    Ok(Guest { channel, listener, begun, mounts, place })
+    Ok(Guest { channel, listener, begun, mounts, groundwork, place })
 }
 
 fn read_options() -> Result<Options> {

@@ -4,6 +4,7 @@
 //! exit status can be collected between starting a child and writing it down. `init` boots the guest, `server` serves
 //! the protocol of `protocol/README.md`, `poweroff` ends it.
 
+pub mod carried;
 pub mod channel;
 pub mod cmdline;
 pub mod command;

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 fn live() -> Result<std::convert::Infallible> {
     let guest = init::boot()?;
     let failed = |error| Failure::new("begin to serve", error);
-    let mut server = Server::new(guest.channel, guest.place, None).map_err(failed)?;
+    let mut server = Server::new(guest.groundwork, guest.channel, guest.place, None).map_err(failed)?;
     if let Some(listener) = guest.listener {
         server.listen(listener).map_err(failed)?;
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{mount, umount2, MntFlags, MsFlags};
+use nix::mount::{mount, MsFlags};
 use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::cmdline::Options;
@@ -122,12 +122,9 @@ fn make_real_directory(path: &Path) -> Result<()> {
     make_directory(path)
 }
 
-/// The initial root cannot be unmounted, so the new one is moved over it. The kernel's file systems are left behind
-/// here and mounted afresh inside, where the image decides what the paths mean.
+/// The initial root cannot be unmounted, so the new one is moved over it. What else is mounted there is left
+/// behind; copies of it are carried inside, where the image decides what the paths mean (`carried`).
 fn switch_to(root: &str) -> nix::Result<()> {
-    for mounted in ["/dev", "/proc", "/sys"] {
-        umount2(mounted, MntFlags::MNT_DETACH)?;
-    }
     chdir(root)?;
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
     chroot(".")?;

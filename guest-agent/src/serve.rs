@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::channel::Channel;
 use crate::listener::Listener;
-use crate::server::Server;
+use crate::server::{Groundwork, Server};
 use crate::tools::Place;
 
 pub const USAGE: &str = "\
@@ -70,7 +70,7 @@ pub fn serve(arguments: Arguments) -> io::Result<()> {
         Some(path) => serve_all(path, place, workspace),
         None => {
             let socket = io::stdin().as_fd().try_clone_to_owned()?;
-            Server::new(Channel::from_socket(socket, false)?, place, workspace)?.run();
+            Server::new(Groundwork::lay()?, Channel::from_socket(socket, false)?, place, workspace)?.run();
             Ok(())
         }
     }
@@ -82,7 +82,8 @@ fn serve_all(path: &Path, place: Option<Place>, workspace: Option<PathBuf>) -> i
     let listener = UnixListener::bind(&unready)?;
     fs::rename(&unready, path)?;
     let listener = Listener::new(listener);
-    let mut server = Server::new(Channel::from_socket(listener.accept()?, true)?, place, workspace)?;
+    let mut server =
+        Server::new(Groundwork::lay()?, Channel::from_socket(listener.accept()?, true)?, place, workspace)?;
     server.listen(listener)?;
     server.run();
     Ok(())

@@ -11,12 +11,13 @@ use crate::commands::Commands;
 use crate::console::report;
 use crate::dialogue::Dialogue;
 use crate::greeting::{Begun, Identity};
+use crate::limits::{self, CommandLimits};
 use crate::listener::Listener;
 use crate::poller::{Poller, Token};
 use crate::reap::Children;
+use crate::scheduling;
 use crate::spawn::Spawner;
 use crate::tools::Place;
-use crate::{limits, scheduling};
 
 /// A virtio-serial port gives 4 KiB at a time, a socket more.
 const READ_SIZE: usize = 64 * 1024;
@@ -30,6 +31,23 @@ pub enum End {
     Poweroff,
     /// The host is gone for good, and its commands are over.
     Disconnected,
+}
+
+/// What a server stands on, whomever it serves. Nothing may have been started before it is laid.
+pub struct Groundwork {
+    poller: Rc<Poller>,
+    children: Children,
+    limits: CommandLimits,
+}
+
+impl Groundwork {
+    pub fn lay() -> io::Result<Self> {
+        scheduling::yield_to_commands()?;
+        let poller = Rc::new(Poller::new()?);
+        let children = Children::watch()?;
+        poller.watch_input(&children, Token::Children)?;
+        Ok(Self { poller, children, limits: limits::raise()? })
+    }
 }
 
 pub struct Server {
@@ -55,13 +73,15 @@ pub struct Server {
 impl Server {
     /// Serves on `channel`. Without `place` there are no kept commands and no tools; `workspace` is where `/workspace`
     /// is, outside of a guest.
-    pub fn new(channel: Channel, place: Option<Place>, workspace: Option<PathBuf>) -> io::Result<Self> {
-        scheduling::yield_to_commands()?;
-        let poller = Rc::new(Poller::new()?);
-        let children = Children::watch()?;
-        poller.watch_input(&children, Token::Children)?;
+    pub fn new(
+        groundwork: Groundwork,
+        channel: Channel,
+        place: Option<Place>,
+        workspace: Option<PathBuf>,
+    ) -> io::Result<Self> {
+        let Groundwork { poller, children, limits } = groundwork;
         poller.watch_input(&channel, Token::Channel)?;
-        let spawner = Spawner::new(limits::raise()?, workspace)?;
+        let spawner = Spawner::new(limits, workspace)?;
         let commands = Commands::new(Rc::clone(&poller), Box::new(spawner), place);
         Ok(Self {
             channel,

@@ -11,6 +11,7 @@ use nix::mount::MsFlags;
 use nix::sys::socket::{socket, AddressFamily, SockFlag, SockType};
 use nix::unistd::sethostname;
 
+use crate::carried::Carried;
 use crate::cmdline::Options;
 use crate::console::{report, Failure, Result};
 use crate::machine::Machine;
@@ -18,10 +19,11 @@ use crate::mount::{make_directory, Mount};
 use crate::uevent::Uevents;
 
 const MACHINE_ID: &str = "/etc/machine-id";
+const MODULES: &str = "/lib/modules";
 const HOSTS: &str = "/etc/hosts";
 const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
-/// The file systems that are mounted first, in the initramfs and again in the image's root.
+/// The file systems that are mounted first.
 pub fn mount_kernel_file_systems() -> Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     Mount::kernel("devtmpfs", "/dev").flags(MsFlags::MS_NOSUID).data("mode=0755").apply()?;
@@ -29,26 +31,35 @@ pub fn mount_kernel_file_systems() -> Result<()> {
     Mount::kernel("sysfs", "/sys").flags(plain).apply()
 }
 
-/// Completes the new root. Only what no program can do without is fatal.
-pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<()> {
-    mount_kernel_file_systems()?;
+/// What else all machines have alike. Only what no program can do without is fatal.
+pub fn mount_common(options: &Options, uevents: &Uevents) -> Result<Vec<Carried>> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     Mount::kernel("devpts", "/dev/pts").flags(MsFlags::MS_NOSUID).data("mode=0620,gid=5,ptmxmode=0666").apply()?;
     Mount::kernel("tmpfs", "/dev/shm").flags(plain).data("mode=1777").apply()?;
     Mount::kernel("tmpfs", "/run").flags(plain).data("mode=0755").apply()?;
     warn(Mount::kernel("cgroup2", "/sys/fs/cgroup").flags(plain | MsFlags::MS_NOEXEC).apply());
-    warn(mount_modules(options, uevents));
-    make_directories()?;
     warn(link_descriptors());
-    name(machine);
     warn(raise_loopback().map_err(|error| Failure::new("bring up the loopback interface", error)));
+    let mut paths = vec!["/dev", "/proc", "/sys", "/run"];
+    match mount_modules(options, uevents) {
+        Ok(true) => paths.push(MODULES),
+        outcome => warn(outcome.map(drop)),
+    }
+    paths.into_iter().map(Carried::take).collect()
+}
+
+/// Completes the new root, with what is carried into it.
+pub fn prepare(machine: &Machine, common: Vec<Carried>) -> Result<()> {
+    common.into_iter().try_for_each(Carried::put_down)?;
+    make_directories()?;
+    name(machine);
     Ok(())
 }
 
 /// Gives the machine its names.
 pub fn name(machine: &Machine) {
     warn(name_host(&machine.host_name));
-    warn(write_machine_id(&machine.machine_id));
+    warn(write_anew(MACHINE_ID, &format!("{}\n", machine.machine_id), 0o444));
 }
 
 fn warn(outcome: Result<()>) {
@@ -57,11 +68,13 @@ fn warn(outcome: Result<()>) {
     }
 }
 
-fn mount_modules(options: &Options, uevents: &Uevents) -> Result<()> {
-    let Some(device) = &options.modules else { return Ok(()) };
+/// Says whether there are modules to be had.
+fn mount_modules(options: &Options, uevents: &Uevents) -> Result<bool> {
+    let Some(device) = &options.modules else { return Ok(false) };
     uevents.wait_for_node(device)?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    Mount::device(device, "squashfs", Path::new("/lib/modules")).flags(flags).apply()
+    Mount::device(device, "squashfs", Path::new(MODULES)).flags(flags).apply()?;
+    Ok(true)
 }
 
 /// An existing directory keeps its mode: the image knows better.
@@ -96,22 +109,23 @@ fn link_descriptors() -> Result<()> {
     Ok(())
 }
 
-/// A workspace's guests could have put anything there, so nothing that is there is written to.
-fn write_machine_id(id: &str) -> Result<()> {
-    let failed = |error| Failure::new(format!("write {MACHINE_ID}"), error);
-    match fs::remove_file(MACHINE_ID) {
+/// A workspace's guests could have put anything there, so nothing that is there is written to. Nor would that be quick: a
+/// file of the image that is written to is copied to the disk first, and flushed.
+fn write_anew(path: &str, text: &str, mode: u32) -> Result<()> {
+    let failed = |error| Failure::new(format!("write {path}"), error);
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(MACHINE_ID);
-    file.and_then(|mut file| writeln!(file, "{id}")).map_err(failed)
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)
 }
 
 fn name_host(name: &str) -> Result<()> {
     sethostname(name).map_err(|errno| Failure::new("set the host name", errno))?;
     let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
     match missing_hosts(&hosts, name) {
-        Some(lines) => append(HOSTS, &lines).map_err(|error| Failure::new(format!("write {HOSTS}"), error)),
+        Some(lines) => write_anew(HOSTS, &format!("{hosts}{lines}"), 0o644),
         None => Ok(()),
     }
 }
@@ -128,10 +142,6 @@ fn missing_hosts(hosts: &str, host_name: &str) -> Option<String> {
     let separator = if hosts.is_empty() || hosts.ends_with('\n') { "" } else { "\n" };
     let loopback = if hosts.trim().is_empty() { LOOPBACK_HOSTS } else { "" };
     Some(format!("{separator}{loopback}127.0.1.1\t{host_name}\n"))
-}
-
-fn append(path: &str, text: &str) -> io::Result<()> {
-    OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 fn raise_loopback() -> io::Result<()> {

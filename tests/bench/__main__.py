@@ -21,7 +21,8 @@ from pyro_mcp.vmm import confine
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
-from tests.bench import boot, jail, listing, live, mcp_start, pool, startup, workspaces
+from pyro_mcp.workspace.templates import Templates
+from tests.bench import beginnings, boot, jail, listing, live, mcp_start, pool, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -35,6 +36,7 @@ async def main() -> int:
         async with bare_machine(bundle, images, Path(folder)) as bare:
             ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
             ratios += boot.run_against_bare_boot(bare, Path(folder))
+            ratios += await beginnings.against_bare_restore(await _host(settings), bare, Path(folder))
             ratios.append(await pool.create_when_one_is_ready(settings))
             async with _guest(settings) as guest:
                 ratios.append(await live.exec_round_trip(guest, bare))
@@ -53,12 +55,17 @@ async def main() -> int:
 @asynccontextmanager
 async def _guest(settings: Settings) -> AsyncIterator[Guest]:
     """A guest that this process talks to itself, under the VMM of the bare machine."""
-    confined = await confine.why_unconfinable() is None
-    images = Store(settings.cache_dir)
-    host = Host(images, find_bundle(settings), QemuDriver(confined=confined), default_boot_slots())
-    with await store.open_verified(images, "debian:12") as image:
+    host = await _host(settings)
+    with await store.open_verified(host.images, "debian:12") as image:
         async with boot_guest(host, image.path, vcpu_count=1, mem_mib=1024) as guest:
             yield guest
+
+
+async def _host(settings: Settings) -> Host:
+    """This host, under the VMM of the bare machine, with the daemon's templates."""
+    confined = await confine.why_unconfinable() is None
+    driver, templates = QemuDriver(confined=confined), Templates(settings.cache_dir / "templates")
+    return Host(Store(settings.cache_dir), find_bundle(settings), driver, default_boot_slots(), templates=templates)
 
 
 if __name__ == "__main__":

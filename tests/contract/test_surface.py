@@ -32,6 +32,7 @@ COMMAND_TREE: dict[str, dict[str, object]] = {
         "--timeout-seconds": 30,
         "--ttl-seconds": None,
         "--network": False,
+        "--timings": False,
         "--json": False,
     },
     "mcp serve": {"--profile": "workspace-core", "--allow-path": [], "--network-policy": "off"},
@@ -140,7 +141,7 @@ def test_the_names_that_programs_import() -> None:
 METHODS = {
     "run_in_vm": (
         "environment, command, *, vcpu_count=1, mem_mib=1024, timeout_seconds=30, ttl_seconds=None, network=False, "
-        "on_progress=None"
+        "timings=False, on_progress=None"
     ),
     "stream_in_vm": "request",
     "list_environments": "",

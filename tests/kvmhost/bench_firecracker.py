@@ -1,12 +1,15 @@
-"""`make bench-kvm`: what `pyro run` costs under Firecracker, against the bare boot below it, in one run.
+"""`make bench-kvm`: what machines cost under Firecracker, against the bare boot below it, in one run.
 
 Not collected with the tests: it takes its time, and asserts none.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pyro_mcp.config import Settings
@@ -14,8 +17,12 @@ from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.runtime.bundle import RuntimeBundle
 from pyro_mcp.vmm import firecracker_config
+from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.workspace.host import Host, default_boot_slots
+from pyro_mcp.workspace.templates import Templates
 from tests.bench.bare import build_initramfs
+from tests.bench.beginnings import copied_spec, seconds_to_answer
 from tests.bench.report import Ratio, print_table
 from tests.vm.pyro_command import PyroCommand
 
@@ -25,14 +32,65 @@ _MEM_MIB = 1024  # what `pyro run` gives
 
 async def test_run_against_a_bare_boot(pyro: PyroCommand, bundle: RuntimeBundle, tmp_path: Path) -> None:
     images = Store(Settings.from_environment(pyro.environment).cache_dir)
+    booting = PyroCommand(tmp_path / "booting", {"PYRO_TEMPLATES": "off"})
     with await store.open_verified(images, "debian:12") as image:
         bare = BareFirecracker(bundle, image.path, tmp_path)
-        pyro("run", "debian:12", "--", "true")  # a daemon runs from here on
+        for command in (pyro, booting):
+            command("run", "debian:12", "--", "true")  # a daemon runs from here on, and the template is there
         bare.boot()
-        pairs = [(seconds_of_run(pyro), bare.boot()) for _ in range(_ROUNDS)]
-    ours, theirs = zip(*pairs, strict=True)
+        rounds = [(timed_run(pyro), timed_run(booting), bare.boot()) for _ in range(_ROUNDS)]
+    booting.client.stop()
+    copied, booted, theirs = zip(*rounds, strict=True)
     print()
-    print_table([Ratio("pyro run -- true / bare Firecracker boot", ours, theirs, 1.25)])
+    print_table(
+        [
+            Ratio("pyro run -- true / bare Firecracker boot", tuple(run.seconds for run in copied), theirs, 1.25),
+            Ratio("the same without templates", tuple(run.seconds for run in booted), theirs, None),
+        ]
+    )
+    print_phases("from a template", copied)
+    print_phases("booting", booted)
+
+
+async def test_a_restore_against_a_cold_boot(bundle: RuntimeBundle, tmp_path: Path) -> None:
+    images = Store(Settings.from_environment(PyroCommand(tmp_path).environment).cache_dir)
+    templates = Templates(images.cache_dir / "templates")
+    driver = FirecrackerDriver(bundle.firecracker, tmp_path / "vmms")
+    host = Host(images, bundle, driver, default_boot_slots(), templates=templates)
+    restored, booted = [], []
+    with await store.open_verified(images, "debian:12") as image:
+        for _ in range(_ROUNDS):
+            # Each with a disk that nobody has used.
+            async with copied_spec(host, image.path) as spec:
+                restored.append(await seconds_to_answer(host, spec))
+                booted.append(await seconds_to_answer(host, replace(spec, template=None)))
+    print()
+    print_table([Ratio("restore to first answer / boot to first answer", tuple(restored), tuple(booted), 0.25)])
+
+
+class TimedRun:
+    """One `pyro run`: its whole time as seen from outside, and its phases in milliseconds."""
+
+    def __init__(self, seconds: float, phases: Sequence[dict[str, object]]) -> None:
+        self.seconds = seconds
+        self.phases = {str(phase["phase"]): float(str(phase["ms"])) for phase in phases}
+
+
+def timed_run(pyro: PyroCommand) -> TimedRun:
+    began = time.monotonic()
+    ended = pyro("run", "debian:12", "--timings", "--json", "--", "true")
+    seconds = time.monotonic() - began
+    assert ended.exit_code == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["vmm"] == "firecracker"
+    return TimedRun(seconds, result["timings"]["phases"])
+
+
+def print_phases(how: str, runs: Sequence[TimedRun]) -> None:
+    """The medians of each phase, as docs/performance.md has them."""
+    print(f"phases of pyro run, {how} (ms)")
+    for name in runs[0].phases:
+        print(f"  {name:<12} {statistics.median(run.phases.get(name, 0.0) for run in runs):8.1f}")
 
 
 class BareFirecracker:
@@ -56,12 +114,3 @@ class BareFirecracker:
         began = time.monotonic()
         subprocess.run(self._command, cwd=self._folder, stdin=subprocess.DEVNULL, check=True)
         return time.monotonic() - began
-
-
-def seconds_of_run(pyro: PyroCommand) -> float:
-    began = time.monotonic()
-    ended = pyro("run", "debian:12", "--", "true")
-    seconds = time.monotonic() - began
-    assert ended.exit_code == 0, ended.stderr
-    assert "vmm=firecracker" in ended.stderr
-    return seconds

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ def test_prints_what_the_command_prints_and_tells_how_it_ended(pyro: PyroCommand
     assert ended.exit_code == 0
     assert ended.stdout.startswith(b"git version 2.39")
     assert _RUN_LINE.search(ended.stderr)
+
+
+def test_tells_where_the_time_went(pyro: PyroCommand) -> None:
+    began = time.monotonic()
+    ended = pyro("run", "debian:12", "--timings", "--json", "--", "true")
+    seconds = time.monotonic() - began
+    timings = json.loads(ended.stdout)["timings"]
+    phases = {phase["phase"]: phase["ms"] for phase in timings["phases"]}
+    assert set(phases) >= {
+        "client",
+        "daemon",
+        "request",
+        "vmm",
+        "guest",
+        "session",
+        "command",
+        "machine_gone",
+        "delivery",
+    }
+    assert min(phases.values()) >= 0
+    assert sum(phases.values()) == pytest.approx(timings["total_ms"])
+    assert timings["total_ms"] <= seconds * 1000 + 10, "a clock tick more than it took"
+    assert ended.stderr == ""
 
 
 def test_the_guest_is_a_machine_of_its_own(pyro: PyroCommand) -> None:

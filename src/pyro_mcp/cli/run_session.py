@@ -68,10 +68,14 @@ class RunSession(Generic[End]):
         raise AssertionError("a command's events end with its end or an error")
 
     def result(self, finished: End) -> dict[str, object]:
-        """All of it for `--json`; bytes that are not UTF-8 are shown as replacement characters."""
+        """All of it for `--json`; bytes that are not UTF-8 are shown as replacement characters.
+
+        Phases are left out: the daemon's are but a part of what a command line has to tell of.
+        """
         kept = self._kept or {}
         output = {name: data.decode(errors="replace") for name, data in kept.items()}
-        return {**vars(finished), **output}
+        told = {name: value for name, value in vars(finished).items() if name != "phases"}
+        return {**told, **output}
 
     def _take_output(self, chunk: OutputChunk) -> None:
         if self._kept is not None:

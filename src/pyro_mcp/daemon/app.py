@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pyro_mcp import models
+from pyro_mcp import models, phases
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon import chats
 from pyro_mcp.daemon.activity import Activity
@@ -99,6 +99,7 @@ class _Handlers:
 
     async def run(self, request: Request) -> EventStream:
         wanted = await decoded(RunRequest, request)
+        recorder = phases.PhaseRecorder() if wanted.timings else None
 
         async def produce(emit: Emit) -> None:
             run_id = secrets.token_hex(8)
@@ -106,7 +107,10 @@ class _Handlers:
             try:
                 await emit(RunAccepted(run_id))
                 check(wanted)
-                await run_in_vm(await self.daemon.find_host(), wanted, control, emit)
+                with phases.recording(recorder):
+                    host = await self.daemon.find_host()
+                    phases.ended("host")
+                    await run_in_vm(host, wanted, control, emit)
             finally:
                 control.close()
                 del self.daemon.runs[run_id]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pyro_mcp import phases
 from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.daemon.http import Connection
 from pyro_mcp.daemon.place import DaemonPlace
@@ -67,7 +68,9 @@ class DaemonClient:
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""
         with contextlib.ExitStack() as stack:
+            phases.ended("client")
             connection = stack.enter_context(self._connection())
+            phases.ended("daemon")
             answer = begin(connection, "POST", path, body)
             # Late, because most requests are answered with one object, and this one is under way meanwhile.
             from pyro_mcp.daemon.event_reader import EventReader  # noqa: PLC0415

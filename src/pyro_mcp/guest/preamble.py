@@ -10,7 +10,7 @@ import secrets
 import struct
 from dataclasses import dataclass
 
-from pyro_mcp import models, tasks
+from pyro_mcp import models, phases, tasks
 from pyro_mcp.errors import GuestFailed, InvalidRequest
 from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.json_text import parsed
@@ -53,6 +53,7 @@ async def handshake(
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     hello = await _met(reader, writer, nonce)
+    phases.ended("guest")
     start: dict[str, object] = {}
     if hello.boot_id is None:
         if identity is None:

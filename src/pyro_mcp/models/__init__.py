@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyro_mcp.models.daemon import *
     from pyro_mcp.models.environments import *
     from pyro_mcp.models.event import *
+    from pyro_mcp.models.phase import *
     from pyro_mcp.models.progress import *
     from pyro_mcp.models.ranges import *
     from pyro_mcp.models.runs import *
@@ -26,6 +27,7 @@ else:
                 *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
             ),
             ".event": ("Event",),
+            ".phase": ("Phase",),
             ".progress": ("Progress",),
             ".ranges": ("MEM_MIB_RANGE", "TIMEOUT_SECONDS_RANGE", "VCPU_RANGE"),
             ".runs": ("RunAccepted", "RunFinished", "RunRequest", "RunStarted", "SignalRequest"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pyro_mcp.models.event import Event
+from pyro_mcp.models.phase import Phase
 
 
 @dataclass(frozen=True)
@@ -10,7 +11,8 @@ class RunRequest:
     """One command in a throwaway VM.
 
     `mem_mib` is guest memory in MiB; `timeout_seconds` limits the command (not the pull or the boot before it) and
-    `ttl_seconds` the life of the whole VM, boot included (None: no limit of its own).
+    `ttl_seconds` the life of the whole VM, boot included (None: no limit of its own). With `timings` the end tells
+    where the time went.
     """
 
     environment: str
@@ -21,6 +23,7 @@ class RunRequest:
     ttl_seconds: int | None = None
     network: bool = False
     stdin: bool = False
+    timings: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class RunStarted(Event):
 class RunFinished(Event):
     """How the run ended. `exit_code` is the guest's own, 128+N after signal N, 124 after a time-out.
 
-    `duration_ms` is the time from request to end, as the daemon saw it.
+    `duration_ms` is the time from request to end, as the daemon saw it. `phases` are what it went by on, one after the
+    other without a gap, if the request asked for `timings`.
     """
 
     environment: str
@@ -50,6 +54,7 @@ class RunFinished(Event):
     exit_code: int
     timed_out: bool
     duration_ms: int
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)

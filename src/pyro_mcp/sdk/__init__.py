@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyro_mcp.events import OutputChunk
     from pyro_mcp.models import (
         EnvironmentInfo,
+        Phase,
         Progress,
         PruneReport,
         RunFinished,
@@ -57,7 +58,7 @@ else:
         {
             "pyro_mcp.events": ("OutputChunk",),
             "pyro_mcp.models": (
-                *("EnvironmentInfo", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
+                *("EnvironmentInfo", "Phase", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
                 *("TemplateFacts", "TemplateInfo"),
             ),
             ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
@@ -95,6 +96,7 @@ __all__ = [
     "OutputPage",
     "PatchReport",
     "PatchedFile",
+    "Phase",
     "Progress",
     "PruneReport",
     "PrunedWorkspaces",

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models import Phase
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A throwaway VM's command. `duration_ms` covers the machine's boot too."""
+    """A throwaway VM's command. `duration_ms` covers the machine's boot too; `phases` say where that time went, if the
+    call asked for `timings`."""
 
     environment: str
     vmm: str
@@ -14,6 +17,7 @@ class RunResult:
     duration_ms: int
     stdout: bytes
     stderr: bytes
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)

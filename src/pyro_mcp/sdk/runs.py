@@ -19,13 +19,14 @@ class RunCalls(Calls):
         timeout_seconds: int = 30,
         ttl_seconds: int | None = None,
         network: bool = False,
+        timings: bool = False,
         on_progress: OnProgress | None = None,
     ) -> "sdk.RunResult":
         """Run one command in a throwaway VM and return what it wrote and how it ended.
 
         `timeout_seconds` (1 to 86400) limits the command: at its end the exit code is 124. An environment that is not
-        installed is pulled first, which `on_progress` hears of. Raises `PyroError`; a command that ran and failed is no
-        error.
+        installed is pulled first, which `on_progress` hears of. With `timings` the result's `phases` tell where time
+        went. Raises `PyroError`; a command that ran and failed is no error.
         """
         request = sdk.RunRequest(
             environment=environment,
@@ -35,6 +36,7 @@ class RunCalls(Calls):
             timeout_seconds=timeout_seconds,
             ttl_seconds=ttl_seconds,
             network=network,
+            timings=timings,
         )
         with self.stream_in_vm(request) as run:
             return _collect(run, on_progress)
@@ -63,4 +65,5 @@ def _collect(run: "sdk.RunStream", on_progress: OnProgress | None) -> "sdk.RunRe
         duration_ms=end.duration_ms,
         stdout=bytes(output["stdout"]),
         stderr=bytes(output["stderr"]),
+        phases=end.phases,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pyro_mcp import phases
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client, identity
 from pyro_mcp.guest.printable import printable
@@ -130,10 +131,14 @@ class _Attempt:
         async with AsyncExitStack() as attempt:
             disk_fd = await _fresh_disk(self.host.images.cache_dir)
             attempt.callback(os.close, disk_fd)
+            phases.ended("disk")
             plain = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
             spec = await trial.equipped(plain)
+            phases.ended("template")
             async with self.host.boot_slots, trial.timed():
+                phases.ended("turn")
                 machine = await _entered(attempt, trial.driver, spec)
+                phases.ended("vmm")
                 session = client.reconnect if machine.reopens else client.connect
                 try:
                     guest = await attempt.enter_async_context(
@@ -145,6 +150,7 @@ class _Attempt:
                     )
                 except GuestFailed as error:
                     raise explained(error, machine.console()) from error
+                phases.ended("session")
             stack.push_async_exit(attempt.pop_all().__aexit__)
         return machine, guest
 
@@ -157,8 +163,8 @@ async def _entered(stack: AsyncExitStack, driver: Driver, spec: MachineSpec) -> 
 
 
 async def _fresh_disk(cache_dir: Path) -> int:
-    """A blank disk that has no name and is gone with its last user."""
-    blank = await disk.open_blank(cache_dir, DISK_MIB << 20)
+    """A blank disk that has no name and is gone with its last user, as is the machine: it needs no journal."""
+    blank = await disk.open_blank(cache_dir, DISK_MIB << 20, journal=False)
     try:
         return await disk.clone(blank, cache_dir / "disks")
     finally:

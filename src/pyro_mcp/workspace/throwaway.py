@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 
-from pyro_mcp import tasks
+from pyro_mcp import phases, tasks
 from pyro_mcp.errors import InvalidRequest, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.guest.client import GuestCommand
@@ -45,7 +46,8 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
             finished = await _within_ttl(request, _boot_and_run(host, request, control, backlog, began))
     finally:
         control.close()
-    await emit(finished)
+    phases.ended("last_output")
+    await emit(replace(finished, phases=phases.recorded()))
 
 
 async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFinished]) -> RunFinished:
@@ -84,15 +86,19 @@ async def _boot_and_run(
     host: Host, request: RunRequest, control: RunControl, backlog: Backlog, began: float
 ) -> RunFinished:
     with await store.open_verified(host.images, request.environment) as image:
+        phases.ended("environment")
         async with boot_guest(host, image.path, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib) as guest:
             exited = await _run_command(guest, request, control, backlog)
-            return RunFinished(
+            phases.ended("command")
+            finished = RunFinished(
                 environment=request.environment,
                 vmm=guest.vmm,
                 exit_code=exit_code(exited),
                 timed_out=exited.timed_out,
                 duration_ms=round((time.monotonic() - began) * 1000),
             )
+    phases.ended("machine_gone")
+    return finished
 
 
 async def _run_command(guest: Guest, request: RunRequest, control: RunControl, backlog: Backlog) -> Exited:

@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
 
-from pyro_mcp import sdk
+from pyro_mcp import phases, sdk
 from pyro_mcp.cli.main import COMMANDS, main
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
@@ -16,6 +17,7 @@ from pyro_mcp.events import OutputChunk
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.models import (
     EnvironmentInfo,
+    Phase,
     Progress,
     PruneReport,
     RunFinished,
@@ -242,6 +244,32 @@ def test_run_for_people(fake: FakePyro, capfd: pytest.CaptureFixture[str]) -> No
         "[run] environment=debian:12 vmm=qemu exit_code=3 duration_ms=1234\n",
     )
     assert fake.asked == [(RunRequest("debian:12", ("ls", "--json"), mem_mib=512, stdin=True),)]
+
+
+def test_a_run_tells_where_its_time_went_if_asked(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Timed(FakeStream):
+        def __init__(self) -> None:
+            super().__init__()
+            now = phases.now_us()
+            self[-1] = replace(self[-1], phases=(Phase("host", now, now), Phase("command", now, now)))  # type: ignore[type-var]
+
+    monkeypatch.setattr(fake, "stream_in_vm", lambda request: fake.asked.append((request,)) or Timed())  # type: ignore[func-returns-value]
+    assert main(["run", "debian:12", "--timings", "--", "ls"]) == 3
+    captured = capfd.readouterr()
+    assert captured.out == "out\n"
+    _, heading, *rows, total = captured.err.splitlines()
+    assert heading.split() == ["ms", "phase"]
+    assert [row.split()[1] for row in rows] == ["request", "host", "command", "delivery"]
+    assert total.endswith("in all")
+    assert main(["run", "debian:12", "--timings", "--json", "--", "ls"]) == 3
+    result = json.loads(capfd.readouterr().out)
+    assert [phase["phase"] for phase in result["timings"]["phases"]] == ["request", "host", "command", "delivery"]
+    assert "phases" not in result
+    assert [request.timings for (request,) in fake.asked] == [True, True]
+    assert main(["run", "debian:12", "--json", "--", "ls"]) == 3
+    assert {"phases", "timings"}.isdisjoint(json.loads(capfd.readouterr().out))
 
 
 def test_a_time_out_is_told_to_people(

@@ -32,6 +32,18 @@ async def test_a_blank_disk_is_a_whole_file_system_with_a_journal(tmp_path: Path
         os.close(fd)
 
 
+async def test_a_blank_disk_without_a_journal_is_another_one(tmp_path: Path) -> None:
+    fd = await disk.open_blank(tmp_path, 64 * MIB, journal=False)
+    other = await disk.open_blank(tmp_path, 64 * MIB)
+    try:
+        output_about(fd, "e2fsck", "-fn")
+        assert "has_journal" not in output_about(fd, "dumpe2fs", "-h")
+        assert "has_journal" in output_about(other, "dumpe2fs", "-h")
+    finally:
+        os.close(fd)
+        os.close(other)
+
+
 async def test_a_blank_disk_is_made_once_when_many_want_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, really_run = list[str](), confine.run
 

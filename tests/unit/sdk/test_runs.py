@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 import pyro_mcp
-from pyro_mcp import Pyro, PyroError
+from pyro_mcp import Pyro, PyroError, phases
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.streaming import Emit
@@ -75,6 +75,21 @@ async def test_a_run_gives_everything_that_was_written_and_how_it_ended(
     assert result == RunResult("debian:12", "qemu", 3, False, 1234, b"out\xffmore", b"err")
     assert asked == [RunRequest("debian:12", ("ls", "-l"), 2, 512, 5, 60, network=False, stdin=False)]
     assert heard == [PROGRESS]
+
+
+async def test_a_run_tells_where_its_time_went_if_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(request: RunRequest, _control: RunControl, emit: Emit) -> None:
+        phases.ended("work")
+        assert [phase.name for phase in phases.recorded()] == (["host", "work"] if request.timings else [])
+        await emit(replace(FINISHED, phases=phases.recorded()))
+
+    def use(pyro: Pyro) -> tuple[RunResult, RunResult]:
+        return pyro.run_in_vm("debian:12", ["ls"], timings=True), pyro.run_in_vm("debian:12", ["ls"])
+
+    asked, not_asked = await _said(run, settings, monkeypatch, use)
+    host, work = asked.phases
+    assert (host.name, work.name, work.began_us) == ("host", "work", host.ended_us)
+    assert not_asked.phases == ()
 
 
 async def test_an_error_of_the_run_is_raised_as_what_it_is(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyro_mcp import phases
 from pyro_mcp.errors import CommandNotStarted, GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.guest.messages import Exited
@@ -85,6 +87,31 @@ async def test_what_is_to_be_said_of_the_vmm_is_said_first(tmp_path: Path, insta
     await run()
     assert run.events[0] == Progress("run", "notice", "", "this is the slow one")
     assert run.events.count(run.events[0]) == 1
+
+
+async def test_the_end_tells_where_the_time_went_if_that_is_recorded(
+    tmp_path: Path, installed: list[OpenImage]
+) -> None:
+    run = Run(tmp_path, ending(exit_code=0))
+    recorder = phases.PhaseRecorder()
+    with phases.recording(recorder):
+        await run()
+    told = run.finished.phases
+    names = [
+        "environment",
+        "disk",
+        "template",
+        "turn",
+        "vmm",
+        "guest",
+        "session",
+        "command",
+        "machine_gone",
+        "last_output",
+    ]
+    assert [phase.name for phase in told] == names
+    assert all(before.ended_us == after.began_us for before, after in pairwise(told))
+    assert told == recorder.phases
 
 
 async def test_a_command_from_request_to_end(tmp_path: Path, installed: list[OpenImage]) -> None:

@@ -2,10 +2,14 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from pyro_mcp.cli.command_words import utf8_words
 from pyro_mcp.cli.parsing import add_json_flag
 from pyro_mcp.cli.streams import tell
+
+if TYPE_CHECKING:
+    from pyro_mcp.cli.timings import Timings
 
 EPILOG = """\
 The command gets this command's input, its output appears here as it is written, and this command ends with its exit
@@ -29,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ttl-seconds", type=int, metavar="S", help="limit for the whole VM, boot included")
     parser.add_argument("--network", action="store_true", help="not supported yet")
+    parser.add_argument("--timings", action="store_true", help="say at the end where the time went")
     add_json_flag(parser)
     parser.set_defaults(command=[], example="pyro run ENV -- ls -la")  # the command is what stands behind `--`
 
@@ -36,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from pyro_mcp.models import RunFinished, RunRequest
+    from pyro_mcp.phases import recording
     from pyro_mcp.sdk import Pyro
 
     request = RunRequest(
@@ -47,14 +53,20 @@ def execute(arguments: argparse.Namespace) -> int:
         ttl_seconds=arguments.ttl_seconds,
         network=arguments.network,
         stdin=True,
+        timings=arguments.timings,
     )
-    run = Pyro().stream_in_vm(request)
+    timings = _timings() if arguments.timings else None
+    with recording(None if timings is None else timings.recorder):
+        run = Pyro().stream_in_vm(request)
     from pyro_mcp.cli.run_session import RunSession  # while the machine boots
 
     session = RunSession(run, RunFinished, keep_output=arguments.json)
     finished = session.follow()
+    if timings is not None:
+        timings.complete(finished.phases)
     if arguments.json:
-        print(json.dumps(session.result(finished), indent=2))
+        result = session.result(finished)
+        print(json.dumps(result if timings is None else {**result, "timings": timings.as_json()}, indent=2))
     else:
         if finished.timed_out:
             limit = arguments.timeout_seconds
@@ -63,4 +75,12 @@ def execute(arguments: argparse.Namespace) -> int:
             f"[run] environment={finished.environment} vmm={finished.vmm} exit_code={finished.exit_code} "
             f"duration_ms={finished.duration_ms}\n"
         )
+        if timings is not None:
+            timings.show()
     return finished.exit_code
+
+
+def _timings() -> "Timings":
+    from pyro_mcp.cli.timings import Timings
+
+    return Timings()
