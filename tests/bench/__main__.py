@@ -21,7 +21,7 @@ from pyro_mcp.vmm import confine
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
-from tests.bench import boot, jail, listing, live, mcp_start, startup, workspaces
+from tests.bench import boot, jail, listing, live, mcp_start, pool, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -35,6 +35,7 @@ async def main() -> int:
         async with bare_machine(bundle, images, Path(folder)) as bare:
             ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
             ratios += boot.run_against_bare_boot(bare, Path(folder))
+            ratios.append(await pool.create_when_one_is_ready(settings))
             async with _guest(settings) as guest:
                 ratios.append(await live.exec_round_trip(guest, bare))
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))

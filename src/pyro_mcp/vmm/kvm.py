@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pyro_mcp.process import Tail
-from pyro_mcp.vmm import cgroup, confine, user_ids, vmm_process
+from pyro_mcp.vmm import cgroup, confine, vmm_process
 from pyro_mcp.vmm.firecracker_config import configuration_file
-from pyro_mcp.vmm.kvm_device import DEVICE, access_for
-from pyro_mcp.vmm.own_folder import hand_over, own_folder
+from pyro_mcp.vmm.firecracker_sandbox import PROGRAM, sandbox_for
+from pyro_mcp.vmm.kvm_device import DEVICE
+from pyro_mcp.vmm.own_folder import own_folder
 
 # Real hardware takes a quarter of a second; a host that is itself emulated takes up to six.
 PROOF_SECONDS = 8.0
@@ -37,7 +38,6 @@ _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints
 # How whoever ends before the VMM has started begins its line.
 _SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"gate: ")
 # The names of files inside the sandbox.
-_FIRECRACKER = confine.INPUTS / "firecracker"
 _KERNEL = confine.INPUTS / "kernel"
 _INITRAMFS = confine.INPUTS / "initramfs"
 
@@ -169,13 +169,8 @@ def _program(
     group = cgroup.name_for(folder)
     if not confined:
         return vmm_process.Program([str(firecracker), *words], (config,), limits, None, group, _MEM_MIB, folder)
-    user = user_ids.for_vmm()
-    access = access_for(user, folder)
-    if user is not None:
-        hand_over(user, folder)
-    inputs = {_FIRECRACKER: firecracker, _KERNEL: kernel, _INITRAMFS: initramfs}
-    sandbox = confine.Sandbox(inputs, folder, access, user)
-    return vmm_process.Program([str(_FIRECRACKER), *words], (config,), limits, sandbox, group, _MEM_MIB, folder)
+    sandbox = sandbox_for(firecracker, {_KERNEL: kernel, _INITRAMFS: initramfs}, folder)
+    return vmm_process.Program([str(PROGRAM), *words], (config,), limits, sandbox, group, _MEM_MIB, folder)
 
 
 def _configuration(kernel: Path, initramfs: Path, confined: bool) -> Mapping[str, object]:
