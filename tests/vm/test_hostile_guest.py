@@ -43,7 +43,7 @@ def hostile(bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     if request.param != _WITH_TEMPLATES:
         settings["PYRO_TEMPLATES"] = "off"
     command = PyroCommand(tmp_path / "home", settings)
-    proof.take_over(find_bundle(command.client.settings))
+    proof.take_over(command)
     yield command
     command.client.stop()
 
