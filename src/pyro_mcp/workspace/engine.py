@@ -113,6 +113,10 @@ class Workspaces:
         """One of them, deleted or not."""
         return self._core.info(self._find(reference))
 
+    async def status(self, reference: str) -> WorkspaceInfo:
+        """The same, with what its machine takes of the host's memory."""
+        return await self._core.status(self._find(reference))
+
     async def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
         """Change its name and labels. Raises `InvalidRequest`, and `Conflict` where the name is in use."""
         core = self._core
