@@ -20,7 +20,7 @@ from pyro_mcp.vmm import confine
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
-from tests.bench import boot, listing, live, mcp_start, startup, workspaces
+from tests.bench import boot, listing, live, mcp_start, memory, series, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -39,10 +39,12 @@ async def main() -> int:
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))
                 ratios.append(await workspaces.sync_against_tar(guest.client, settings, Path(folder)))
             ratios.append(await asyncio.to_thread(workspaces.diff_by_size, settings, Path(folder)))
-            flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
+            flood, peak = await asyncio.to_thread(live.throughput, bare, settings)
             ratios += flood
+            ratios.append(await asyncio.to_thread(memory.idle_workspaces, settings))
+            ratios.append(await asyncio.to_thread(series.creating_many, settings))
     print_table(ratios)
-    print(memory)
+    print(peak)
     return 0 if all(ratio.holds for ratio in ratios) else 1
 
 
