@@ -39,7 +39,7 @@ pub fn boot() -> Result<Guest> {
     modules::load_listed(Path::new(MODULES), |module| options.channel.is_none_or(|channel| channel.needs(module)))?;
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
-    warm::read_common_files(Path::new(root::IMAGE));
+    warm::hold_common_files(Path::new(root::IMAGE));
     let (channel, listener) = open_channel(&options, &uevents)?;
     let Assigned { channel, machine, begun } =
         waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;

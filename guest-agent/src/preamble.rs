@@ -12,7 +12,7 @@ pub const HEADER_LEN: usize = MAGIC.len() + 1 + NONCE_LEN + 4;
 pub const MAX_LEN: usize = 4096;
 
 /// The generation of the protocol that this agent speaks.
-pub const GENERATION: u32 = 3;
+pub const GENERATION: u32 = 4;
 
 pub type Nonce = [u8; NONCE_LEN];
 

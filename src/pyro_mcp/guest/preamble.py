@@ -16,7 +16,7 @@ from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.json_text import parsed
 from pyro_mcp.guest.violation import ProtocolViolation
 
-GENERATION = 3
+GENERATION = 4
 NONCE_BYTES = 16
 _MAGIC = b"PYRO"
 _MAX_PAYLOAD = 4096

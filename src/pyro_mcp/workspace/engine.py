@@ -189,7 +189,8 @@ class Workspaces:
             async with core.holds.shared(workspace_id):
                 live = core.machines.get(workspace_id)
                 if live is not None:
-                    yield live
+                    async with live.resting.used():
+                        yield live
                     return
             async with core.holds.exclusive(workspace_id):
                 record = await core.record(workspace_id)
