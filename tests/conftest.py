@@ -40,7 +40,14 @@ def no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """State and environments of this test alone, wherever the settings are read from."""
-    for name in ("PYRO_RUNTIME_BUNDLE_DIR", "PYRO_VMM", "PYRO_TEMPLATES", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+    for name in (
+        "PYRO_RUNTIME_BUNDLE_DIR",
+        "PYRO_VMM",
+        "PYRO_TEMPLATES",
+        "PYRO_POOL",
+        "XDG_STATE_HOME",
+        "XDG_CACHE_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYRO_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PYRO_CACHE_DIR", str(tmp_path / "cache"))

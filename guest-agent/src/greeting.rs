@@ -52,6 +52,20 @@ pub struct Greeting {
     scanner: Scanner,
     /// The nonce of the last hello, if the host speaks this agent's generation.
     answered: Option<Nonce>,
+    preparation: Option<Preparation>,
+}
+
+/// A machine that a guest which waits is to get ready to be; its host waits for the word that it is.
+pub struct Preparation {
+    pub machine: Machine,
+    nonce: Nonce,
+}
+
+impl Preparation {
+    /// Says that it is.
+    pub fn confirm(&self, outgoing: &mut Outgoing) {
+        send(outgoing, &encode(Kind::Prepared, &self.nonce, &Empty {}));
+    }
 }
 
 impl Greeting {
@@ -70,10 +84,18 @@ impl Greeting {
                 {
                     return Some(Begun { nonce, machine, rest: std::mem::take(&mut self.scanner).into_rest() });
                 }
-                Packet::Start { .. } => {}
+                Packet::Prepare { nonce, machine } if self.answered == Some(nonce) && identity.is_none() => {
+                    self.preparation = Some(Preparation { machine, nonce });
+                }
+                Packet::Start { .. } | Packet::Prepare { .. } => {}
             }
         }
         None
+    }
+
+    /// What is to be prepared, once.
+    pub fn take_preparation(&mut self) -> Option<Preparation> {
+        self.preparation.take()
     }
 }
 
@@ -87,7 +109,7 @@ fn send(outgoing: &mut Outgoing, packet: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preamble::{Hello, Start, HEADER_LEN, NONCE_LEN};
+    use crate::preamble::{Hello, Prepare, Start, HEADER_LEN, NONCE_LEN};
 
     const A: Nonce = [1; NONCE_LEN];
     const B: Nonce = [2; NONCE_LEN];
@@ -117,6 +139,32 @@ mod tests {
         assert_eq!(begun, Begun { nonce: A, machine: None, rest: b"yamux".to_vec() });
         begun.confirm(&mut outgoing);
         assert_eq!(outgoing.pending(), [&b"PYROA"[..], &A, &[0, 0, 0, 2], b"{}"].concat());
+    }
+
+    #[test]
+    fn only_a_guest_that_waits_prepares() {
+        let machine = Machine {
+            time_ns: 1,
+            entropy: "00".repeat(32),
+            machine_id: "a1".repeat(16),
+            host_name: "pyro".into(),
+            workspace: true,
+            seed: false,
+        };
+        let prepare = encode(Kind::Prepare, &A, &Prepare { machine: machine.clone() });
+        let bytes = [&hello(&A, GENERATION), &prepare[..]].concat();
+        let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
+        assert_eq!(greeting.receive(&bytes, Some(&identity()), &mut outgoing), None);
+        assert!(greeting.take_preparation().is_none());
+        assert_eq!(greeting.receive(&bytes, None, &mut outgoing), None);
+        let preparation = greeting.take_preparation().unwrap();
+        assert_eq!(preparation.machine, machine);
+        assert!(greeting.take_preparation().is_none());
+        outgoing.clear();
+        preparation.confirm(&mut outgoing);
+        assert_eq!(outgoing.pending(), [&b"PYROD"[..], &A, &[0, 0, 0, 2], b"{}"].concat());
+        assert_eq!(greeting.receive(&encode(Kind::Prepare, &B, &Prepare { machine }), None, &mut outgoing), None);
+        assert!(greeting.take_preparation().is_none(), "of a hello that was not the last");
     }
 
     #[test]

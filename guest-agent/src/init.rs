@@ -11,6 +11,7 @@ use crate::cmdline::{ChannelKind, Options};
 use crate::console::{report, Failure, Result};
 use crate::greeting::Begun;
 use crate::listener::Listener;
+use crate::machine::Machine;
 use crate::root::Mounts;
 use crate::tools::Place;
 use crate::uevent::Uevents;
@@ -41,11 +42,22 @@ pub fn boot() -> Result<Guest> {
     root::mount_image(&options, &uevents)?;
     warm::hold_common_files(Path::new(root::IMAGE));
     let (channel, listener) = open_channel(&options, &uevents)?;
-    let Assigned { channel, machine, begun } =
-        waiting::wait(channel, listener.as_ref()).map_err(|error| Failure::new("wait to be told what to be", error))?;
-    rebirth::begin(&machine)?;
+    let names = |machine: &Machine| (machine.host_name.clone(), machine.machine_id.clone());
+    let mut named = None;
+    let mut prepare = |machine: &Machine| {
+        rebirth::begin(machine)?;
+        if named.is_none() {
+            root::prepare(&options, &uevents, || system::prepare(&options, machine, &uevents))?;
+            named = Some(names(machine));
+        }
+        Ok(())
+    };
+    let Assigned { channel, machine, begun } = waiting::wait(channel, listener.as_ref(), &mut prepare)?;
+    prepare(&machine)?;
     let (mounts, place) = root::enter(&options, &machine, &uevents)?;
-    system::prepare(&options, &machine, &uevents)?;
+    if named != Some(names(&machine)) {
+        system::name(&machine);
+    }
     Ok(Guest { channel, listener, begun, mounts, place })
 }
 

@@ -23,6 +23,8 @@ pub enum Kind {
     Reply = b'R',
     Start = b'S',
     Started = b'A',
+    Prepare = b'P',
+    Prepared = b'D',
 }
 
 /// A host's hello. Fields that a later generation adds are ignored, so that it can be told which one it met.
@@ -49,7 +51,14 @@ pub struct Start {
     pub machine: Option<Machine>,
 }
 
-/// The payload of a start's confirmation.
+/// A host has the guest get ready for what a start will make of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    pub machine: Machine,
+}
+
+/// The payload of a confirmation.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
@@ -59,6 +68,7 @@ pub struct Empty {}
 pub enum Packet {
     Hello { nonce: Nonce, generation: u32 },
     Start { nonce: Nonce, machine: Option<Machine> },
+    Prepare { nonce: Nonce, machine: Machine },
 }
 
 /// Encodes a packet. The payload is one of this module's and far shorter than the limit.
@@ -114,7 +124,9 @@ impl Scanner {
 
 fn examine(bytes: &[u8]) -> Candidate {
     let begun = bytes.len().min(MAGIC.len());
-    if bytes[..begun] != MAGIC[..begun] || bytes.get(MAGIC.len()).is_some_and(|kind| !matches!(kind, b'H' | b'S')) {
+    if bytes[..begun] != MAGIC[..begun]
+        || bytes.get(MAGIC.len()).is_some_and(|kind| !matches!(kind, b'H' | b'S' | b'P'))
+    {
         return Candidate::No;
     }
     let Some((header, rest)) = bytes.split_at_checked(HEADER_LEN) else { return Candidate::Partial };
@@ -135,6 +147,10 @@ fn parse(kind: u8, nonce: Nonce, payload: &[u8]) -> Option<Packet> {
     if kind == Kind::Hello as u8 {
         let hello: Hello = serde_json::from_slice(payload).ok()?;
         return Some(Packet::Hello { nonce, generation: hello.generation });
+    }
+    if kind == Kind::Prepare as u8 {
+        let Prepare { machine } = serde_json::from_slice(payload).ok()?;
+        return machine.is_sound().then_some(Packet::Prepare { nonce, machine });
     }
     let Start { machine } = serde_json::from_slice(payload).ok()?;
     machine.as_ref().is_none_or(Machine::is_sound).then_some(Packet::Start { nonce, machine })
@@ -203,6 +219,7 @@ mod tests {
             with_payload(b'H', b""),
             with_payload(b'R', b"{}"),
             with_payload(b'S', b"{\"x\":1}"),
+            with_payload(b'P', b"{}"),
             oversized,
         ] {
             assert_eq!(packets(&bytes, 3), []);

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
-use nix::unistd::{chdir, chroot};
+use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::cmdline::Options;
 use crate::console::{Failure, Result};
@@ -29,10 +29,21 @@ pub struct Mounts {
     pub changes: File,
 }
 
-/// Mounts the overlay over the image, and in it that of the workspace if there is to be one, and makes it `/`.
-pub fn enter(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<(Mounts, Option<Place>)> {
+/// Mounts the disk, and the overlay over the image which is to be `/`, and does in there what `complete` does.
+pub fn prepare(options: &Options, uevents: &Uevents, complete: impl FnOnce() -> Result<()>) -> Result<()> {
     mount_changes(options, uevents)?;
     mount_overlay()?;
+    let failed = |error| Failure::new("look into the new root", error);
+    let here = File::open("/").map_err(failed)?;
+    let into = |root: &str| chroot(root).and_then(|()| chdir("/")).map_err(|errno| failed(errno.into()));
+    into(ROOT)?;
+    complete()?;
+    fchdir(&here).map_err(|errno| failed(errno.into()))?;
+    into(".")
+}
+
+/// Mounts what the workspace is, if there is to be one, in the root that was prepared, and makes that `/`.
+pub fn enter(options: &Options, machine: &Machine, uevents: &Uevents) -> Result<(Mounts, Option<Place>)> {
     let seed = options.seed.as_deref().filter(|_| machine.seed);
     if machine.seed && seed.is_none() {
         return Err(Failure::new("find the seed", "no pyro.seed= on the kernel command line"));

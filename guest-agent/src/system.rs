@@ -40,10 +40,15 @@ pub fn prepare(options: &Options, machine: &Machine, uevents: &Uevents) -> Resul
     warn(mount_modules(options, uevents));
     make_directories()?;
     warn(link_descriptors());
-    warn(name_host(&machine.host_name));
-    warn(write_machine_id(&machine.machine_id));
+    name(machine);
     warn(raise_loopback().map_err(|error| Failure::new("bring up the loopback interface", error)));
     Ok(())
+}
+
+/// Gives the machine its names.
+pub fn name(machine: &Machine) {
+    warn(name_host(&machine.host_name));
+    warn(write_machine_id(&machine.machine_id));
 }
 
 fn warn(outcome: Result<()>) {

@@ -1,11 +1,13 @@
 //! The time between a guest's boot and the host's word what machine it is to be.
 //!
 //! A guest that waits can be kept as a template and become any number of machines: it has no disk, no name and no
-//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go.
+//! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go. One that prepares for a
+//! machine goes on waiting, but can become no other any more.
 
 use std::io;
 
 use crate::channel::Channel;
+use crate::console::{Failure, Result};
 use crate::greeting::{Begun, Greeting};
 use crate::listener::Listener;
 use crate::machine::Machine;
@@ -21,28 +23,38 @@ pub struct Assigned {
     pub begun: Begun,
 }
 
-/// Waits on the channel, and on those that `listener` gives after it, for an assignment.
-pub fn wait(mut channel: Channel, listener: Option<&Listener>) -> io::Result<Assigned> {
+/// Waits on the channel, and on those that `listener` gives after it, for an assignment; `prepare` gets ready for one.
+pub fn wait(
+    mut channel: Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Assigned> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
     loop {
-        if let Some(mut begun) = serve(&channel)? {
+        if let Some(mut begun) = serve(&channel, listener, prepare)? {
             if let Some(machine) = begun.machine.take() {
                 return Ok(Assigned { channel, machine, begun });
             }
         }
         if let Some(listener) = listener {
-            channel = Channel::from_socket(listener.accept()?, true)?;
+            let accepted = listener.accept().map_err(failed)?;
+            channel = Channel::from_socket(accepted, true).map_err(failed)?;
         }
     }
 }
 
-/// Answers hellos until there is an assignment, or, on a channel that has a successor, until its host is gone.
-fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
-    let poller = Poller::new()?;
-    poller.watch_input(channel, Token::Channel)?;
-    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
-    poller.watch_both(channel, Token::Channel, true)?;
+/// Answers hellos until there is an assignment, or, on a channel that can have a successor, until there is one or its
+/// host is gone.
+fn serve(
+    channel: &Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Option<Begun>> {
+    let failed = |error| Failure::new("wait to be told what to be", error);
+    let poller = watching(channel, listener).map_err(failed)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
+    let mut succeeded = false;
     loop {
         send(channel, &mut outgoing);
         match channel.read(&mut scratch) {
@@ -53,15 +65,35 @@ fn serve(channel: &Channel) -> io::Result<Option<Begun>> {
                 if let Some(begun) = greeting.receive(&scratch[..count], None, &mut outgoing) {
                     return Ok(Some(begun));
                 }
+                if let Some(preparation) = greeting.take_preparation() {
+                    prepare(&preparation.machine)?;
+                    preparation.confirm(&mut outgoing);
+                }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if channel.is_socket() => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed(error)),
         }
-        poller.wait(None)?;
+        // A VMM may lose a connection without a word, as when it is written down. Whoever connects anew has nobody left
+        // on this channel; what had arrived on it has been read by now.
+        if succeeded {
+            return Ok(None);
+        }
+        succeeded = poller.wait(None).map_err(|errno| failed(errno.into()))?.contains(&Token::Listener);
     }
+}
+
+fn watching(channel: &Channel, listener: Option<&Listener>) -> io::Result<Poller> {
+    let poller = Poller::new()?;
+    poller.watch_input(channel, Token::Channel)?;
+    if let Some(listener) = listener {
+        poller.watch_input(listener, Token::Listener)?;
+    }
+    // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
+    poller.watch_both(channel, Token::Channel, true)?;
+    Ok(poller)
 }
 
 /// Sends what the channel takes; what else there is to say has to wait.
@@ -80,11 +112,13 @@ fn send(channel: &Channel, outgoing: &mut Outgoing) {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
 
     use super::*;
-    use crate::preamble::{encode, Hello, Kind, Nonce, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
+    use crate::preamble::{encode, Hello, Kind, Nonce, Prepare, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
 
     const NONCE: Nonce = [7; NONCE_LEN];
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn machine() -> Machine {
         Machine {
@@ -119,6 +153,9 @@ mod tests {
                 drop(first);
                 let mut second = UnixStream::connect(&path).unwrap();
                 reply(&mut second);
+                second.write_all(&encode(Kind::Prepare, &NONCE, &Prepare { machine: machine() })).unwrap();
+                let mut prepared = [0; HEADER_LEN + 2];
+                second.read_exact(&mut prepared).unwrap();
                 // A start without an assignment begins nothing here.
                 second.write_all(&encode(Kind::Start, &NONCE, &Start { machine: None })).unwrap();
                 reply(&mut second);
@@ -129,11 +166,51 @@ mod tests {
         });
         drop(connect()); // one that says nothing at all
         let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
-        let assigned = wait(channel, Some(&listener)).unwrap();
+        let mut prepared = Vec::new();
+        let mut prepare = |machine: &Machine| {
+            prepared.push(machine.clone());
+            Ok(())
+        };
+        let assigned = wait(channel, Some(&listener), &mut prepare).unwrap();
+        assert_eq!(prepared, [machine()]);
         assert_eq!(assigned.machine, machine());
         assert_eq!(assigned.begun.nonce, NONCE);
         assert_eq!(assigned.begun.rest, b"yamux");
         drop(host.join().unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_host_that_is_lost_without_a_word_is_in_nobodys_way() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-lost-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let connect = || {
+            let host = UnixStream::connect(&path).unwrap();
+            host.set_read_timeout(Some(PATIENCE)).unwrap();
+            host
+        };
+        let mut lost = connect();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let waiting = std::thread::spawn(move || wait(channel, Some(&listener), &mut |_| Ok(())));
+        reply(&mut lost);
+        let mut next = connect();
+        reply(&mut next);
+        next.write_all(&encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) })).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap().machine, machine());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_a_host_has_said_counts_though_another_connects() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-said-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let mut host = UnixStream::connect(&path).unwrap();
+        let hello = encode(Kind::Hello, &NONCE, &Hello { generation: GENERATION });
+        let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });
+        host.write_all(&[hello, start].concat()).unwrap();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let _another = UnixStream::connect(&path).unwrap();
+        assert_eq!(wait(channel, Some(&listener), &mut |_| Ok(())).unwrap().machine, machine());
         std::fs::remove_file(path).unwrap();
     }
 }

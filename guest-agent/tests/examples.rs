@@ -90,13 +90,15 @@ fn preambles_of_the_host() {
     let examples = examples();
     let of_host = |group: &str| -> Vec<Value> {
         let all = list(&examples["preambles"], group).iter();
-        all.filter(|example| example["kind"] == "H" || example["kind"] == "S").cloned().collect()
+        all.filter(|example| ["H", "S", "P"].iter().any(|kind| example["kind"] == *kind)).cloned().collect()
     };
     let nonce = [5; NONCE_LEN];
     for example in of_host("valid") {
-        let expected = match example["payload"].get("generation") {
-            Some(generation) => Packet::Hello { nonce, generation: generation.as_u64().unwrap() as u32 },
-            None => Packet::Start { nonce, machine: machine_of(&example["payload"]) },
+        let payload = &example["payload"];
+        let expected = match example["kind"].as_str().unwrap() {
+            "H" => Packet::Hello { nonce, generation: payload["generation"].as_u64().unwrap() as u32 },
+            "P" => Packet::Prepare { nonce, machine: machine_of(payload).unwrap() },
+            _ => Packet::Start { nonce, machine: machine_of(payload) },
         };
         assert_eq!(scan(&example), Some(expected));
     }
@@ -120,6 +122,7 @@ fn preambles_of_the_agent() {
     assert_eq!(reply.generation, GENERATION);
     assert_eq!(serde_json::to_value(reply).unwrap(), of_kind("R"));
     assert_eq!(serde_json::to_value(Empty {}).unwrap(), of_kind("A"));
+    assert_eq!(serde_json::to_value(Empty {}).unwrap(), of_kind("D"));
 }
 
 fn bytes(hex: &Value) -> Vec<u8> {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VMM_CHOICES = ("auto", "firecracker", "qemu")
 SWITCH = ("on", "off")
+MOST_READY = 4
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Settings:
 
     `home` holds state (PYRO_HOME), `cache_dir` installed environments (PYRO_CACHE_DIR), `runtime_bundle_dir` is another
     runtime bundle than the one shipped (PYRO_RUNTIME_BUNDLE_DIR), `vmm` one of `VMM_CHOICES` (PYRO_VMM), and with
-    `templates` "off" every machine boots (PYRO_TEMPLATES).
+    `templates` "off" every machine boots (PYRO_TEMPLATES). `pool` is how many machines a chat host wants to have ready
+    (PYRO_POOL, 0 to `MOST_READY`); each client has its own idea of that, and the daemon goes by what it is told.
     """
 
     home: Path
@@ -32,6 +34,7 @@ class Settings:
     runtime_bundle_dir: Path | None
     vmm: str
     templates: str = "on"
+    pool: int = 1
 
     @staticmethod
     def from_environment(environ: "Mapping[str, str] | None" = None) -> "Settings":
@@ -44,6 +47,7 @@ class Settings:
             runtime_bundle_dir=_absolute("PYRO_RUNTIME_BUNDLE_DIR", bundle) if bundle else None,
             vmm=_choice(env, "PYRO_VMM", VMM_CHOICES),
             templates=_choice(env, "PYRO_TEMPLATES", SWITCH),
+            pool=_number(env, "PYRO_POOL", MOST_READY, default=1),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -54,12 +58,14 @@ class Settings:
             "PYRO_RUNTIME_BUNDLE_DIR": self.runtime_bundle_dir,
             "PYRO_VMM": self.vmm,
             "PYRO_TEMPLATES": self.templates,
+            "PYRO_POOL": self.pool,
         }
         return {name: str(value) for name, value in named.items() if value is not None}
 
     def describe(self) -> str:
         """One line that is equal for equal settings; client and daemon compare it."""
-        return " ".join(f"{name}={str(value)!r}" for name, value in asdict(self).items())
+        shared = {name: value for name, value in asdict(self).items() if name != "pool"}
+        return " ".join(f"{name}={str(value)!r}" for name, value in shared.items())
 
 
 def _folder(env: "Mapping[str, str]", name: str, xdg_name: str, fallback: str) -> Path:
@@ -101,3 +107,13 @@ def _choice(env: "Mapping[str, str]", name: str, choices: tuple[str, ...]) -> st
             "bad_setting", f"{name}={value!r} is not known", f"set {name} to one of: {', '.join(choices)}"
         )
     return value
+
+
+def _number(env: "Mapping[str, str]", name: str, most: int, *, default: int) -> int:
+    value = env.get(name) or str(default)
+    numbers = [str(number) for number in range(most + 1)]
+    if value not in numbers:
+        raise InvalidRequest(
+            "bad_setting", f"{name}={value!r} is not known", f"set {name} to a number from 0 to {most}"
+        )
+    return int(value)

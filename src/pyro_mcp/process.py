@@ -130,7 +130,7 @@ def spawn(
 
     `env` is the whole environment of the process (None: ours), `limits` maps RLIMIT_... numbers to values, and `join`
     is the open `cgroup.procs` of the control group that it joins. Without `dies_with_us` the program asks to be killed
-    by itself. Raises `FileNotFoundError` or `PermissionError` when the program cannot be started.
+    by itself, or lives on. Raises `FileNotFoundError` or `PermissionError` when the program cannot be started.
     """
     popen = subprocess.Popen(  # noqa: S603  (argv is a list and never goes through a shell)
         list(argv),

@@ -5,6 +5,7 @@ product promises. A ratio above its bound makes the run end with exit code 1.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from pyro_mcp.vmm import confine
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
-from tests.bench import boot, listing, live, mcp_start, memory, series, startup, workspaces
+from tests.bench import boot, jail, listing, live, mcp_start, memory, pool, series, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -34,6 +35,7 @@ async def main() -> int:
         async with bare_machine(bundle, images, Path(folder)) as bare:
             ratios = [startup.version_against_bare_python(), *mcp_start.list_of_tools(), listing.list_over_start_up()]
             ratios += boot.run_against_bare_boot(bare, Path(folder))
+            ratios.append(await pool.create_when_one_is_ready(settings))
             async with _guest(settings) as guest:
                 ratios.append(await live.exec_round_trip(guest, bare))
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))
@@ -43,6 +45,8 @@ async def main() -> int:
             ratios += flood
             ratios.append(await asyncio.to_thread(memory.idle_workspaces, settings))
             ratios.append(await asyncio.to_thread(series.creating_many, settings))
+            if os.geteuid() == 0:  # Firecracker's jailer is for root alone
+                ratios += await jail.sandbox_against_jailer(bundle, bare.spec.image, Path(folder))
     print_table(ratios)
     print(peak)
     return 0 if all(ratio.holds for ratio in ratios) else 1

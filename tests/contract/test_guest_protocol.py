@@ -228,7 +228,7 @@ def _items(decoder: FrameDecoder, pieces: list[bytes]) -> list[Output | Message]
     return [item for piece in pieces for item in decoder.feed(piece)]
 
 
-@pytest.mark.parametrize("kind", ["H", "R", "S", "A"])
+@pytest.mark.parametrize("kind", ["H", "R", "S", "A", "P", "D"])
 def test_the_packets_are_what_the_schema_says(kind: str) -> None:
     validator = _validator("preamble", "$defs", kind)
     for payload in _packets("valid", kind):
@@ -260,6 +260,7 @@ def test_the_hosts_packets_are_in_the_schema() -> None:
         (b"S", {}),
         (b"S", {"machine": identity.of_throwaway().assignment()}),
         (b"S", {"machine": identity.of_workspace("w-ab23", seed=True).assignment()}),
+        (b"P", {"machine": identity.of_workspace("w-ab23", seed=False).assignment()}),
     ]
     for kind, content in said:
         _validator("preamble", "$defs", kind.decode()).validate(content)

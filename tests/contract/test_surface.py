@@ -15,7 +15,7 @@ import pyro_mcp
 from pyro_mcp import AsyncPyro, Pyro, PyroError, errors, sdk
 from pyro_mcp.cli.main import COMMANDS
 from pyro_mcp.cli.parsing import HelpfulParser, load_all
-from pyro_mcp.config import SWITCH, VMM_CHOICES, Settings
+from pyro_mcp.config import MOST_READY, SWITCH, VMM_CHOICES, Settings
 
 ROOT = Path(pyro_mcp.__file__).parents[2]
 
@@ -248,16 +248,18 @@ def test_the_errors_that_programs_catch() -> None:
 
 
 def test_the_variables() -> None:
-    settings = Settings(Path("/h"), Path("/c"), Path("/b"), "qemu", "off")
+    settings = Settings(Path("/h"), Path("/c"), Path("/b"), "qemu", "off", 2)
     assert settings.to_environment() == {
         "PYRO_HOME": "/h",
         "PYRO_CACHE_DIR": "/c",
         "PYRO_RUNTIME_BUNDLE_DIR": "/b",
         "PYRO_VMM": "qemu",
         "PYRO_TEMPLATES": "off",
+        "PYRO_POOL": "2",
     }
     assert VMM_CHOICES == ("auto", "firecracker", "qemu")
     assert SWITCH == ("on", "off")
+    assert MOST_READY == 4
 
 
 def test_the_distribution_and_its_command() -> None:

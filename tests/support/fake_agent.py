@@ -143,9 +143,12 @@ Handler = Callable[[AgentStream], Awaitable[None]]
 
 
 class FakeAgent:
-    """A whole session: the preamble, then every stream handed to `handler`."""
+    """A whole session: the preamble, then every stream handed to `handler`.
 
-    def __init__(self, wire: Wire, handler: Handler) -> None:
+    With `told`, where what hosts tell it goes, its guest waits until one of them has said what machine it is.
+    """
+
+    def __init__(self, wire: Wire, handler: Handler, told: list[tuple[bytes, Any]] | None = None) -> None:
         self.wire = wire
         self.overruns: list[int] = []
         self.gives_window_back = True
@@ -153,14 +156,20 @@ class FakeAgent:
         self.pongs: asyncio.Queue[int] = asyncio.Queue()
         self.new_stream: asyncio.Queue[AgentStream] = asyncio.Queue()
         self._handler = handler
+        self._told = told
 
     async def greet(self) -> None:
         """Answer the host's hello and start the multiplexer."""
         kind, nonce, _ = await read_packet(self.wire.reader)
         assert kind == b"H"
-        self.wire.writer.write(reply(nonce))
-        while (await read_packet(self.wire.reader))[0] != b"S":
-            pass
+        told = [(b"S", {})] if self._told is None else self._told
+        waits = b"S" not in [kind for kind, _ in told]
+        self.wire.writer.write(reply(nonce, boot_id=None) if waits else reply(nonce))
+        while kind != b"S":
+            kind, _, payload = await read_packet(self.wire.reader)
+            told.append((kind, payload))
+            if kind == b"P":
+                self.wire.writer.write(packet(b"D", nonce, {}))
         self.wire.writer.write(packet(b"A", nonce, {}))
 
     async def serve(self) -> None:

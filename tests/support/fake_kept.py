@@ -23,6 +23,7 @@ from pyro_mcp.process_watch import Watched
 from pyro_mcp.start_gate import behind
 from pyro_mcp.vmm.channel import AGENT_SOCKET, to_agent
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
+from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import Host
 from tests.support.fake_agent import AgentStream, FakeAgent
@@ -39,6 +40,7 @@ class Guest(FakeGuest):
         super().__init__(folder)
         self.process = process
         self.sessions = 0  # that were begun with it
+        self.told: list[tuple[bytes, Any]] = []  # of what machine it is
         self.stubborn = False
 
     async def _poweroff(self, stream: AgentStream, _request: dict[str, Any]) -> None:
@@ -147,7 +149,7 @@ async def _live(guest: Guest, listener: socket.socket, process: Detached) -> Non
         if "hello" in guest.deaf:
             task = asyncio.create_task(_hang(writer))
         else:
-            task = asyncio.create_task(FakeAgent(Wire(reader, writer), guest).serve())
+            task = asyncio.create_task(FakeAgent(Wire(reader, writer), guest, guest.told).serve())
         sessions.add(task)
         task.add_done_callback(sessions.discard)
 
@@ -187,6 +189,19 @@ def kill(process: Detached) -> None:
         watched.close()
 
 
+class _FakeTemplates:
+    """Every machine begins as the copy of a template, which its driver does not even look at."""
+
+    async def begin_from(self, _host: Host, spec: MachineSpec) -> MachineSpec:
+        return replace(spec, template=Template(Path("/template")))
+
+    async def discard(self, _template: Template) -> None:
+        """See `Templates.discard`."""
+
+    def note_copy(self, _template: Template, _took_ms: int) -> None:
+        """See `Templates.note_copy`."""
+
+
 @dataclass
 class Engine:
     """A PYRO_HOME with an installed environment, and the daemon's engine on it."""
@@ -195,6 +210,7 @@ class Engine:
     images: Store
     boots: Boots
     notice: str | None = None
+    templates: bool = False
 
     def workspaces(self, slots: int = 4) -> Workspaces:
         """The engine of a daemon that has just started."""
@@ -204,6 +220,7 @@ class Engine:
             driver=cast("Any", FakeKeptDriver(self.boots)),
             boot_slots=asyncio.Semaphore(slots),
             notice=self.notice,
+            templates=cast("Any", _FakeTemplates()) if self.templates else None,
         )
 
         async def find_host() -> Host:

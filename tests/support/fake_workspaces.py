@@ -146,6 +146,20 @@ class FakeRunner:
         return replace(ENDED, status="cancelled")
 
 
+class FakePool:
+    """Notes what is wanted of it."""
+
+    def __init__(self) -> None:
+        self.wanted: list[tuple[int, bool]] = []
+        self.rests = 0
+
+    def want(self, count: int, somebody_came: bool) -> None:
+        self.wanted.append((count, somebody_came))
+
+    async def rest(self) -> None:
+        self.rests += 1
+
+
 class FakeWorkspaces:
     """Has the workspaces `w-2k7m` (demo) and, deleted, `w-3k8n` (old); notes in `asked` what it was asked."""
 
@@ -157,6 +171,7 @@ class FakeWorkspaces:
         self.running = 0
         self.live = True
         self.creating: Callable[[], Awaitable[None]] | None = None
+        self.pool = FakePool()
 
     async def open(self) -> None:
         pass

@@ -1,12 +1,13 @@
 """Settings come from the environment, and a bad one names its variable."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_mcp.config import SWITCH, VMM_CHOICES, Settings
+from pyro_mcp.config import MOST_READY, SWITCH, VMM_CHOICES, Settings
 from pyro_mcp.errors import InvalidRequest
 
 HOME = {"HOME": "/home/ada"}
@@ -42,15 +43,16 @@ def test_own_variables_win_over_xdg_and_need_no_home(tmp_path: Path) -> None:
             "PYRO_RUNTIME_BUNDLE_DIR": str(tmp_path),
             "PYRO_VMM": "qemu",
             "PYRO_TEMPLATES": "off",
+            "PYRO_POOL": "3",
             "XDG_STATE_HOME": "/other",
             "XDG_CACHE_HOME": "/other",
         }
     )
-    assert settings == Settings(Path("/h"), Path("/c"), tmp_path, "qemu", "off")
+    assert settings == Settings(Path("/h"), Path("/c"), tmp_path, "qemu", "off", 3)
 
 
 @pytest.mark.parametrize(
-    "name", ["PYRO_HOME", "PYRO_CACHE_DIR", "PYRO_RUNTIME_BUNDLE_DIR", "PYRO_VMM", "PYRO_TEMPLATES"]
+    "name", ["PYRO_HOME", "PYRO_CACHE_DIR", "PYRO_RUNTIME_BUNDLE_DIR", "PYRO_VMM", "PYRO_TEMPLATES", "PYRO_POOL"]
 )
 def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
     assert Settings.from_environment({**HOME, name: ""}) == Settings.from_environment(HOME)
@@ -107,6 +109,19 @@ def test_templates_are_on_or_off(value: str) -> None:
     assert (caught.value.code, caught.value.hint) == ("bad_setting", "set PYRO_TEMPLATES to one of: on, off")
 
 
+@pytest.mark.parametrize("value", ["5", "-1", "on", "1.0", "01", " 1"])
+def test_the_size_of_the_pool_is_bounded(value: str) -> None:
+    with pytest.raises(InvalidRequest, match="PYRO_POOL") as caught:
+        Settings.from_environment({**HOME, "PYRO_POOL": value})
+    assert (caught.value.code, caught.value.hint) == ("bad_setting", "set PYRO_POOL to a number from 0 to 4")
+
+
+def test_a_chat_host_and_a_terminal_share_a_daemon_whatever_they_want_of_the_pool() -> None:
+    one, none = (Settings.from_environment({**HOME, "PYRO_POOL": value}) for value in "10")
+    assert (one.pool, none.pool) == (1, 0)
+    assert one.describe() == none.describe()
+
+
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_with_no_home_at_all_the_variable_to_set_is_named(home: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="PYRO_HOME"):
@@ -119,9 +134,10 @@ _path = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
     lambda name: Path("/nowhere") / name.strip("/")
 )
 _settings = st.builds(Settings, _path, _path, st.none() | _path, st.sampled_from(VMM_CHOICES), st.sampled_from(SWITCH))
+_with_pool = st.builds(replace, _settings, pool=st.integers(0, MOST_READY))
 
 
-@given(_settings)
+@given(_with_pool)
 def test_another_process_reads_the_same_settings(settings: Settings) -> None:
     assert Settings.from_environment(settings.to_environment()) == settings
 

@@ -14,6 +14,9 @@ from tests.vm.proof import kvm_verdict
 from tests.vm.pyro_command import CHOSEN_VMM, PyroCommand, descendants
 from tests.vm.vmms import vmms_of
 
+# Tests count VMMs, and begin only those that they count.
+_NO_POOL = {"PYRO_POOL": "0"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -31,7 +34,7 @@ def proved_kvm() -> None:
 @pytest.fixture(scope="session")
 def pyro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyroCommand]:
     """`pyro` with debian:12 installed in the user's own cache; its daemon must end with nothing left below it."""
-    command = PyroCommand(tmp_path_factory.mktemp("home"))
+    command = PyroCommand(tmp_path_factory.mktemp("home"), _NO_POOL)
     installed = command("run", "debian:12", "--", "true")
     assert installed.exit_code == 0, installed.stderr
     yield command
@@ -44,7 +47,7 @@ def pyro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyroCommand]:
 @pytest.fixture
 def lone_pyro(tmp_path: Path) -> Iterator[PyroCommand]:
     """`pyro` with a daemon of its own, for tests that do it harm."""
-    command = PyroCommand(tmp_path / "home")
+    command = PyroCommand(tmp_path / "home", _NO_POOL)
     yield command
     with contextlib.suppress(PyroError):
         remove_workspaces(command)

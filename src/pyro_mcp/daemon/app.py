@@ -10,7 +10,7 @@ POST /v1/environments/{name}/pull       {"source": null}; streams progress
 POST /v1/environments/prune             {"dry_run": false}
 POST /v1/shutdown                       end the daemon if it has nothing to do
 
-What is below /v1/workspaces is in `workspace_routes` and `exec_routes`.
+What is below /v1/workspaces is in `workspace_routes` and `exec_routes`, and /v1/chats in `chats`.
 """
 
 import os
@@ -26,13 +26,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyro_mcp import models
 from pyro_mcp.config import Settings
+from pyro_mcp.daemon import chats
 from pyro_mcp.daemon.activity import Activity
+from pyro_mcp.daemon.chats import ChatRoutes, Chats
 from pyro_mcp.daemon.exchange import answer, decoded, error_response, pass_signal, pass_stdin
 from pyro_mcp.daemon.exec_routes import ExecRoutes
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.daemon.workspace_routes import WorkspaceRoutes
 from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
-from pyro_mcp.images import prune, store
+from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest
 from pyro_mcp.version import __version__
@@ -59,6 +61,7 @@ class Daemon:
     runs: dict[str, RunControl] = field(default_factory=dict)
     workspaces: Workspaces = field(kw_only=True)
     templates: Templates | None = field(kw_only=True, default=None)
+    chats: Chats = field(kw_only=True, default_factory=lambda: Chats(lambda _count, _came: None))
 
 
 def create_app(daemon: Daemon) -> ASGIApp:
@@ -75,6 +78,7 @@ def create_app(daemon: Daemon) -> ASGIApp:
             Route("/v1/environments/{name:path}", handlers.inspect_environment),
             Route("/v1/environments/{name:path}/pull", handlers.pull, methods=["POST"]),
             Route("/v1/shutdown", handlers.shutdown, methods=["POST"]),
+            *ChatRoutes(daemon.chats, daemon.settings).routes(),
             *ExecRoutes(daemon.workspaces).routes(),
             *WorkspaceRoutes(daemon.workspaces).routes(),
         ],
@@ -123,7 +127,8 @@ class _Handlers:
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        return answer(store.inspect(self.daemon.images, request.path_params["name"]))
+        daemon, name = self.daemon, request.path_params["name"]
+        return answer(await environments.inspect_environment(daemon.images, daemon.templates, name))
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)
@@ -139,12 +144,10 @@ class _Handlers:
 
     async def prune(self, request: Request) -> Response:
         wanted = await decoded(PruneRequest, request)
-        report = await prune.prune(self.daemon.images, dry_run=wanted.dry_run)
-        if self.daemon.templates is not None:
-            also = await self.daemon.templates.prune(dry_run=wanted.dry_run)
-            freed = report.freed_bytes + also.freed_bytes
-            report = models.PruneReport((*report.removed, *also.removed), freed, wanted.dry_run)
-        return answer(report)
+        daemon = self.daemon
+        if not wanted.dry_run:
+            await daemon.workspaces.pool.rest()  # what they have begun from is removed
+        return answer(await environments.prune_environments(daemon.images, daemon.templates, dry_run=wanted.dry_run))
 
     async def shutdown(self, _request: Request) -> Response:
         if not await self.daemon.activity.alone(_LAST_REQUESTS_SECONDS):
@@ -163,6 +166,9 @@ def _counted(app: ASGIApp, activity: Activity) -> ASGIApp:
     """Counts requests from their first byte to their last."""
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == chats.PATH:
+            await app(scope, receive, send)
+            return
         with activity.request():
             await app(scope, receive, send)
 

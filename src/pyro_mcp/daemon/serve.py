@@ -14,13 +14,14 @@ from pyro_mcp import tasks
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.app import Daemon, create_app
+from pyro_mcp.daemon.chats import Chats
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.images.store import Store
 from pyro_mcp.vmm import cgroup, confine
 from pyro_mcp.vmm.own_folder import remove_leftovers
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
-from pyro_mcp.workspace.templates import Templates
+from pyro_mcp.workspace.templates import FOLDER, Templates
 from pyro_mcp.workspace.vmm_choice import VmmChoice, run_dir
 
 log = logging.getLogger(__name__)
@@ -46,12 +47,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = told_to_end.set
     images, boot_slots = Store(settings.cache_dir), default_boot_slots()
     choice = VmmChoice(settings, confined=unconfined is None)
-    templates = Templates(settings.cache_dir / "templates") if settings.templates == "on" else None
+    templates = Templates(settings.cache_dir / FOLDER) if settings.templates == "on" else None
     find_host = partial(verified_host, settings, images, boot_slots, choice, templates)
     await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)
     activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)
-    daemon = Daemon(settings, activity, stop, images, find_host, workspaces=workspaces, templates=templates)
+    chats = Chats(workspaces.pool.want)
+    daemon = Daemon(
+        settings, activity, stop, images, find_host, workspaces=workspaces, templates=templates, chats=chats
+    )
     server = _Server(
         uvicorn.Config(
             create_app(daemon),
@@ -66,7 +70,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await workspaces.open()
-    ending = asyncio.create_task(_end_when_told(told_to_end, workspaces, server))
+    ending = asyncio.create_task(_end_when_told(told_to_end, workspaces, chats, server))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -82,8 +86,9 @@ def _clear_up(settings: Settings) -> None:
     cgroup.sweep()
 
 
-async def _end_when_told(told: asyncio.Event, workspaces: Workspaces, server: uvicorn.Server) -> None:
+async def _end_when_told(told: asyncio.Event, workspaces: Workspaces, chats: Chats, server: uvicorn.Server) -> None:
     await told.wait()
+    chats.end()
     # Before requests are cancelled: a client that is cut off by our end must not take its command in the guest along.
     try:
         await workspaces.leave_commands()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
@@ -41,6 +42,8 @@ from pyro_mcp.guest.violation import ProtocolViolation
 OpenChannel = Callable[[], Awaitable[socket.socket]]
 """Opens the channel to the guest's agent. Raises `ConnectionResetError` where trying again helps, and any other
 `OSError` where nobody will ever answer."""
+
+Greet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[AgentHello]]
 
 _READ_LIMIT = 1 << 20  # bytes that wait between the channel and the multiplexer
 _ITEMS_AT_ONCE = 256  # of what has arrived, before other tasks of the daemon get their turn
@@ -215,12 +218,21 @@ async def reconnect(
     The channel is opened anew while the agent does not answer, for `timeout_seconds` in all. Raises `GuestFailed`:
     `guest_gone` where nobody listens.
     """
-    reader, writer, hello = await _reach(open_channel, identity, timeout_seconds)
+    reader, writer, hello = await _reach(open_channel, partial(handshake, identity=identity), timeout_seconds)
     try:
         async with _session(reader, writer, hello) as client:
             yield client
     finally:
         writer.transport.abort()
+
+
+async def prepare(open_channel: OpenChannel, identity: Identity, *, timeout_seconds: float) -> None:
+    """Have a guest that waits get ready to become the machine of that `identity`, whose seed may be another later.
+
+    The channel is opened anew while the agent does not answer, as for `reconnect`, and closed. Raises `GuestFailed`.
+    """
+    _, writer, _ = await _reach(open_channel, partial(preamble.prepare, identity=identity), timeout_seconds)
+    writer.transport.abort()
 
 
 @asynccontextmanager
@@ -237,24 +249,24 @@ async def _session(
 
 
 async def _reach(
-    open_channel: OpenChannel, identity: Identity | None, timeout_seconds: float
+    open_channel: OpenChannel, greet: Greet, timeout_seconds: float
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, AgentHello]:
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
                 with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
                     reader, writer = await _open(open_channel)
-                    return reader, writer, await _greeted(reader, writer, identity)
+                    return reader, writer, await _greeted(reader, writer, greet)
                 await asyncio.sleep(_REOPEN_SECONDS)
     except TimeoutError as error:
         raise _silent(timeout_seconds) from error
 
 
-async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: Identity | None) -> AgentHello:
+async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greet: Greet) -> AgentHello:
     """One attempt at a handshake; the channel is closed if it fails."""
     try:
         async with asyncio.timeout(_HELLO_SECONDS):
-            return await handshake(reader, writer, identity)
+            return await greet(reader, writer)
     except BaseException:
         writer.transport.abort()
         raise

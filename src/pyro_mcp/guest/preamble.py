@@ -69,6 +69,21 @@ async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Ag
     return await _met(reader, writer, secrets.token_bytes(NONCE_BYTES))
 
 
+async def prepare(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: Identity) -> AgentHello:
+    """Have a guest that waits get ready to become the machine with that `identity`, its seed aside; it goes on waiting.
+
+    Limits and errors are as for `handshake`; `GuestFailed`, too, when the guest is a machine already.
+    """
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    hello = await _met(reader, writer, nonce)
+    if hello.boot_id is not None:
+        raise GuestFailed("guest_begun", "the guest is a machine already", "start it again")
+    writer.write(packet(b"P", nonce, {"machine": identity.assignment()}))
+    await writer.drain()
+    await _find(reader, b"D", nonce)
+    return hello
+
+
 async def _met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nonce: bytes) -> AgentHello:
     say_hello = asyncio.create_task(_repeat_hello(writer, nonce))
     try:

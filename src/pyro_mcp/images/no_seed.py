@@ -23,6 +23,21 @@ def path(cache_dir: Path) -> Path:
     return file
 
 
+def placeholder(path: Path) -> int:
+    """A new file like that at `path`, for everybody to read, in whose place a seed is to come.
+
+    Returns its descriptor for writing, which is the only one that there will be. Raises `OSError`.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        os.fchmod(fd, 0o444)
+        os.ftruncate(fd, _BYTES)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _make(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     made, name = tempfile.mkstemp(dir=file.parent, prefix="no-seed-")

@@ -22,11 +22,9 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from pyro_mcp.config import Settings
-from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.errors import PyroError
 from pyro_mcp.mcp.call import Limits
 from pyro_mcp.mcp.folders import allowed_folders
+from pyro_mcp.mcp.presence import be_present
 from pyro_mcp.mcp.server import build_server
 from pyro_mcp.mcp.stdio import Lines, LineWriter
 from pyro_mcp.sdk import AsyncPyro
@@ -46,17 +44,11 @@ def serve_session(
     `opening` are messages that came before. The answer to the handshake in there (`handshake_id`) has been given
     already, so the SDK's own is dropped.
     """
-    threading.Thread(target=_wake_daemon, name="wake-daemon", daemon=True).start()
+    be_present()
     limits = Limits(allowed_folders(options.allow_paths, os.environ, Path.cwd()), options.network_policy)
     server = build_server(options.profile, AsyncPyro(), limits)
     session = Session(server, handshake_id, reader, LineWriter(wire_out))
     asyncio.run(session.run(opening))
-
-
-def _wake_daemon() -> None:
-    """Start the daemon if there is none, so that the first call need not wait for it; that call tells what fails."""
-    with contextlib.suppress(PyroError, OSError):
-        DaemonClient(Settings.from_environment()).ask("GET", "/v1/hello")
 
 
 class Session:

@@ -21,8 +21,10 @@ else:
         __name__,
         {
             ".codec": ("decode", "encode"),
-            ".daemon": ("DaemonHello",),
-            ".environments": ("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest"),
+            ".daemon": ("ChatHost", "DaemonHello"),
+            ".environments": (
+                *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
+            ),
             ".event": ("Event",),
             ".progress": ("Progress",),
             ".ranges": ("MEM_MIB_RANGE", "TIMEOUT_SECONDS_RANGE", "VCPU_RANGE"),

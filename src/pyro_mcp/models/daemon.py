@@ -11,3 +11,13 @@ class DaemonHello:
     settings: str
     pid: int
     active: int
+
+
+@dataclass(frozen=True)
+class ChatHost:
+    """Who says that a chat host is connected: its `version` and `settings` as those of a `DaemonHello`, and how many
+    machines it wants to have ready (`pool`)."""
+
+    version: str
+    settings: str
+    pool: int

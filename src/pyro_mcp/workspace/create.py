@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest, NotFound
@@ -15,13 +17,16 @@ from pyro_mcp.workspace.command_words import check_range
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.environments import Report, ensure_installed
 from pyro_mcp.workspace.lifecycle import boot
+from pyro_mcp.workspace.live import host_boot_id
 from pyro_mcp.workspace.places import FIRST_DISK
 from pyro_mcp.workspace.prune import remove_for_good
 from pyro_mcp.workspace.record import CREATING, DELETED, RUNNING, STOPPED, WorkspaceRecord, now
 from pyro_mcp.workspace.records import name_in_use
 from pyro_mcp.workspace.seed import build_seed
+from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import NETWORK_POLICIES, CreateWorkspace
 
+log = logging.getLogger(__name__)
 _ANY_STATE = (CREATING, RUNNING, STOPPED, DELETED)
 
 
@@ -35,12 +40,17 @@ class NewIds:
     def draw(self, core: Core) -> Iterator[str]:
         """One that no record and no folder has, and nobody else gets while the block runs. Raises `HostUnfit`."""
         known = {record.workspace_id for record in core.records.all()}
-        drawn = names.new_id(self._reserved | known | core.places.ids())
-        self._reserved.add(drawn)
-        try:
+        with self.reserved(names.new_id(self._reserved | known | core.places.ids())) as drawn:
             yield drawn
+
+    @contextlib.contextmanager
+    def reserved(self, workspace_id: str) -> Iterator[str]:
+        """That one: nobody else gets it while the block runs."""
+        self._reserved.add(workspace_id)
+        try:
+            yield workspace_id
         finally:
-            self._reserved.discard(drawn)
+            self._reserved.discard(workspace_id)
 
 
 def check(request: CreateWorkspace) -> None:
@@ -69,23 +79,30 @@ def check(request: CreateWorkspace) -> None:
         raise InvalidRequest("bad_seed_path", "the seed's path is not absolute", "give the whole path")
 
 
-async def create(core: Core, workspace_id: str, request: CreateWorkspace, report: Report) -> None:
+async def create(
+    core: Core, workspace_id: str, request: CreateWorkspace, report: Report, ready: Unclaimed | None = None
+) -> None:
     """Make a workspace that runs; the caller holds `workspace_id`, an id that is free, exclusively.
 
+    A machine of that id that is `ready` becomes its machine if it fits; the caller ends it in any case.
     An environment that is not installed is pulled first. Raises `Conflict` (`name_in_use`), `NotFound`, `HostUnfit`,
     `SourceFailed`, `GuestFailed`, or as `seed.build_seed` does; then, and when cancelled, nothing is left of it.
     """
     await asyncio.to_thread(_check_free, core, request.name)
     host = await core.find_host()
-    if host.notice is not None:
-        await report(Progress("create", "notice", "", host.notice))
+    notice = host.notice or (None if ready is None else ready.notice)
+    if notice is not None:
+        await report(Progress("create", "notice", "", notice))
     await ensure_installed(core.images, request.environment, report)
     added: list[str] = []  # nothing that somebody else has written down is ever taken back
     try:
-        record = await _write_down(core, workspace_id, request, host.driver.name, added)
+        record = await _write_down(core, workspace_id, request, host.driver.name, added, ready=ready)
+        has_machine = record.process is not None
         await _furnish(core, record, request, report)
+        if ready is not None and has_machine:
+            has_machine = await _give_seed(core, record, ready, seeded=request.seed_path is not None)
         await report(Progress("create", "boot", request.environment))
-        await boot(core, await core.record(workspace_id))
+        await boot(core, await core.record(workspace_id), ready if has_machine else None)
     except BaseException:
         if added:
             await to_the_end(_take_back(core, workspace_id))
@@ -99,7 +116,7 @@ def _check_free(core: Core, name: str | None) -> None:
 
 
 async def _write_down(
-    core: Core, workspace_id: str, request: CreateWorkspace, vmm: str, added: list[str]
+    core: Core, workspace_id: str, request: CreateWorkspace, vmm: str, added: list[str], *, ready: Unclaimed | None
 ) -> WorkspaceRecord:
     with await store.open_verified(core.images, request.environment) as image:
         record = WorkspaceRecord(
@@ -116,15 +133,22 @@ async def _write_down(
             labels=dict(request.labels),
             ttl_seconds=request.ttl_seconds,
         )
+        if ready is not None and ready.fits(record):
+            record = replace(record, process=ready.machine.process, boot_id=host_boot_id())
+        elif ready is not None:
+            await to_the_end(ready.end())  # its folder would be in the way
         # While the image is open nobody can remove it, and from then on nobody does.
         await to_the_end(asyncio.to_thread(_begin, core, record, added))
+        if ready is not None and record.process is not None:
+            await ready.claim()
     return record
 
 
 def _begin(core: Core, record: WorkspaceRecord, added: list[str]) -> None:
     core.records.add(record)
     added.append(record.workspace_id)
-    core.places.make(record.workspace_id)
+    if record.process is None:
+        core.places.make(record.workspace_id)
     uses.keep(core.images, record.digest, core.places.folder(record.workspace_id))
 
 
@@ -134,7 +158,20 @@ async def _furnish(core: Core, record: WorkspaceRecord, request: CreateWorkspace
         seed = await build_seed(Path(request.seed_path), image, everything=request.seed_all, report=report)
         image.chmod(0o444)  # the VMM of root reads it as nobody; others cannot pass the folder above
         await to_the_end(asyncio.to_thread(core.records.seeded, record.workspace_id, seed))
-    await blank_disk(core.images, core.places.disk(record))
+    if record.process is None:  # a machine that was ready has one
+        await blank_disk(core.images, core.places.disk(record))
+
+
+async def _give_seed(core: Core, record: WorkspaceRecord, ready: Unclaimed, *, seeded: bool) -> bool:
+    """Let a machine that was ready have the seed; False if there is no room for that, and the machine is no use."""
+    image = core.places.seed(record.workspace_id) if seeded else None
+    try:
+        await to_the_end(asyncio.to_thread(ready.take_seed, image))
+    except OSError as error:
+        log.warning("the machine that was ready for %s cannot have its seed: %s", record.workspace_id, error)
+        core.places.no_seed_yet(record.workspace_id).unlink(missing_ok=True)
+        return False
+    return True
 
 
 async def _take_back(core: Core, workspace_id: str) -> None:

@@ -13,7 +13,7 @@ from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
-from pyro_mcp.workspace import adopt, create, lifecycle, names, prune
+from pyro_mcp.workspace import adopt, create, lifecycle, names, prune, unclaimed
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.environments import Report
@@ -22,8 +22,10 @@ from pyro_mcp.workspace.holds import Holds
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.live import LiveWorkspace, Machines
 from pyro_mcp.workspace.places import Places
+from pyro_mcp.workspace.pool import Pool
 from pyro_mcp.workspace.record import BY_USER, DELETED, EXPIRED, PURGED, RUNNING, STOPPED, WorkspaceRecord, is_past
 from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import (
     CreateWorkspace,
     ExecInfo,
@@ -51,6 +53,7 @@ class Workspaces:
         self._opened: Core | PyroError = NotFound("not_open", "the workspaces have not been looked at yet")
         self._adopting = 0
         self._new_ids = create.NewIds()
+        self.pool = Pool(images, self._start_unclaimed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -71,6 +74,9 @@ class Workspaces:
             self._spawn(self._adopt(core, record, held))
             await held.wait()
         self._spawn(self._keep_house(core))
+        if newest := await asyncio.to_thread(core.records.all):
+            self.pool.environment = newest[-1].environment
+        self._spawn(self.pool.keep_filled())
 
     async def leave_commands(self) -> None:
         """The daemon is about to end: whoever follows a command is told so, and the command goes on."""
@@ -95,10 +101,16 @@ class Workspaces:
         """Make a workspace, and start it. See `create.create`; raises `InvalidRequest`, too."""
         core = self._core
         create.check(request)
-        with self._new_ids.draw(core) as workspace_id:
-            async with core.holds.exclusive(workspace_id):
-                await create.create(core, workspace_id, request, report)
-                return core.info(await core.record(workspace_id))
+        ready = self.pool.take(request)
+        reserved = self._new_ids.draw(core) if ready is None else self._new_ids.reserved(ready.workspace_id)
+        try:
+            with reserved as workspace_id:
+                async with core.holds.exclusive(workspace_id):
+                    await create.create(core, workspace_id, request, report, ready)
+                    return core.info(await core.record(workspace_id))
+        finally:
+            if ready is not None:
+                await self.pool.give_back(ready)
 
     def list(self, *, deleted: bool) -> tuple[WorkspaceInfo, ...]:
         """The workspaces there are, or those deleted ones that can still be had back; oldest first.
@@ -210,6 +222,12 @@ class Workspaces:
     def exec(self, reference: str, exec_id: str) -> ExecInfo:
         """One of its commands. Raises `NotFound` (`unknown_command`)."""
         return self._core.history.exec(self._find(reference).workspace_id, exec_id)
+
+    async def _start_unclaimed(self, environment: str) -> Unclaimed:
+        core = self._core
+        host = await self._find_host()
+        with self._new_ids.draw(core) as workspace_id:
+            return await unclaimed.start(core.images, core.places, host, workspace_id, environment)
 
     @property
     def _core(self) -> Core:

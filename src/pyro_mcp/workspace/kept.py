@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from pyro_mcp.workspace.record import WorkspaceRecord
 
 log = logging.getLogger(__name__)
 _ADOPTED_SECONDS = 20.0  # within which a machine that is found again must answer
+_BEGUN_SECONDS = 20.0  # that the copy of a template may take until its guest waits
+_CLAIMED_SECONDS = 10.0  # that a guest which waits may take to become a workspace's, which takes it milliseconds
 _ORDERLY_SECONDS = 10.0  # that a guest may take to put its disk in order
 _KILLED_SECONDS = 10.0  # that the kernel may take to end a process, which takes it milliseconds
 _DISK_SECONDS = 10.0  # that the last user of a disk may take to let go of it, being dead already
@@ -73,6 +75,30 @@ class KeptMachine:
         await self.leave()
 
 
+@dataclass
+class WaitingMachine:
+    """A running VMM whose guest waits for the word to become its machine; it gets that, or is to be ended."""
+
+    process: Detached
+    vmm: Watched
+    open_channel: OpenChannel
+    printed: channel.BoundedLog
+
+    async def become(self, identity: Identity) -> KeptMachine:
+        """Tell its guest. Raises `GuestFailed` where that does not answer; then, or when cancelled, `end` it."""
+        console = self.printed.text
+        machine = await _reach(self.process, self.vmm, self.open_channel, _CLAIMED_SECONDS, console, identity=identity)
+        machine.session.callback(self.printed.close)
+        return machine
+
+    async def end(self) -> None:
+        """End it, unless it became a machine."""
+        try:
+            await _kill_and_close(self.vmm)
+        finally:
+            self.printed.close()
+
+
 async def start(
     host: Host, image: Path, record: WorkspaceRecord, places: Places, before_start: Callable[[Detached], None]
 ) -> KeptMachine:
@@ -80,7 +106,7 @@ async def start(
 
     Raises `HostUnfit`, or `GuestFailed` if the guest does not come up; nothing runs then, nor if this is cancelled.
     """
-    disk = await _open_disk(places.disk(record))
+    disk = await open_disk(places.disk(record))
     try:
         seed = places.seed(record.workspace_id)
         plain = boot.machine_spec(host, image, disk, vcpu_count=record.vcpu_count, mem_mib=record.mem_mib)
@@ -90,14 +116,29 @@ async def start(
 
         async def attempt(trial: boot.Trial) -> KeptMachine:
             spec = await trial.equipped(wanted)
-            async with host.boot_slots:
+            async with host.boot_slots, trial.timed():
                 folder = await asyncio.to_thread(places.fresh_vmm_folder, record.workspace_id)
-                start = _Start(trial.driver, spec, folder, identity, before_start)
-                return await _boot(start, trial.ready_seconds)
+                start = _Start(trial.driver, spec, folder, before_start)
+                return await _boot(start, identity, trial.ready_seconds)
 
         return await boot.twice(host, attempt)
     finally:
         os.close(disk)
+
+
+async def start_waiting(
+    driver: Driver, copy: MachineSpec, folder: Path, identity: Identity, before_start: Callable[[Detached], None]
+) -> WaitingMachine:
+    """Begin a template's copy whose guest has done all that it can before it becomes the machine of that `identity`.
+
+    `folder` is its VMM's own, and empty. Raises `HostUnfit`, or `GuestFailed` if no guest comes up; nothing runs then,
+    nor if this is cancelled.
+    """
+    with _log_of_start() as printed:
+        async with _vmm(_Start(driver, copy, folder, before_start), printed) as (process, vmm, opening):
+            alive = channel.while_alive(opening, vmm.wait)
+            await client.prepare(alive, identity, timeout_seconds=_BEGUN_SECONDS)
+            return WaitingMachine(process, vmm, channel.to_agent(driver.name, folder), printed)
 
 
 async def find_again(process: Detached, open_channel: OpenChannel) -> KeptMachine | None:
@@ -127,12 +168,11 @@ async def kill(process: Detached) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """A machine to be started: by which driver, in which folder of its VMM's own, and as what."""
+    """A machine to be started: by which driver, and in which folder of its VMM's own."""
 
     driver: Driver
     spec: MachineSpec
     folder: Path
-    identity: Identity
     before_start: Callable[[Detached], None]
 
     def run(self, listener: socket.socket, log_fd: int) -> Detached:
@@ -140,10 +180,20 @@ class _Start:
         return self.driver.start_kept(self.spec, self.folder, listener, log_fd, self.before_start)
 
 
-async def _boot(start: _Start, ready_seconds: float) -> KeptMachine:
+async def _boot(start: _Start, identity: Identity, ready_seconds: float) -> KeptMachine:
+    with _log_of_start() as printed:
+        async with _vmm(start, printed) as (process, vmm, opening):
+            machine = await _reach(process, vmm, opening, ready_seconds, printed.text, identity=identity)
+    machine.session.callback(printed.close)
+    return machine
+
+
+@contextmanager
+def _log_of_start() -> Iterator[channel.BoundedLog]:
+    """What a VMM prints. Where its start fails in the block that is told, and the log closed."""
     printed = channel.BoundedLog()
     try:
-        machine = await _started(start, printed, ready_seconds)
+        yield printed
     except GuestFailed as error:
         said = boot.explained(error, printed.text())
         printed.close()
@@ -154,19 +204,18 @@ async def _boot(start: _Start, ready_seconds: float) -> KeptMachine:
     except BaseException:
         printed.close()
         raise
-    machine.session.callback(printed.close)
-    return machine
 
 
-async def _started(start: _Start, printed: channel.BoundedLog, ready_seconds: float) -> KeptMachine:
+@asynccontextmanager
+async def _vmm(start: _Start, printed: channel.BoundedLog) -> AsyncIterator[tuple[Detached, Watched, OpenChannel]]:
+    """A VMM that has just been started, and the channel to its agent; it is ended if the block fails."""
     with channel.listening(start.folder / start.driver.listens_at) as listener:
         process = await _spawn(start, listener, printed.fd)
         vmm = Watched.find(process)
         if vmm is None:
             raise _gone_at_once()
         try:
-            opening = start.driver.channel(start.spec, start.folder, listener)
-            return await _reach(process, vmm, opening, ready_seconds, printed.text, identity=start.identity)
+            yield process, vmm, start.driver.channel(start.spec, start.folder, listener)
         except BaseException:
             await to_the_end(_kill_and_close(vmm))
             raise
@@ -220,8 +269,11 @@ async def _kill_and_close(vmm: Watched) -> None:
         vmm.close()
 
 
-async def _open_disk(path: Path) -> int:
-    """The disk, locked for as long as anybody has this descriptor: no two machines ever write to one disk."""
+async def open_disk(path: Path) -> int:
+    """A disk, locked for as long as anybody has this descriptor: no two machines ever write to one disk.
+
+    Raises `HostUnfit`, and `InternalError` where another machine still has it.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

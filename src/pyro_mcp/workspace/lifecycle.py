@@ -18,19 +18,25 @@ from pyro_mcp.workspace.diff import diff
 from pyro_mcp.workspace.places import is_newer, new_disk
 from pyro_mcp.workspace.record import DELETED, MACHINE_DIED, RUNNING, STOPPED, WorkspaceRecord, after, is_past, now
 from pyro_mcp.workspace.records import nothing_to_restore
+from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import DiffRequest, ResetWorkspace, RestoreWorkspace
 
 BASELINE = "baseline"
 log = logging.getLogger(__name__)
 
 
-async def boot(core: Core, record: WorkspaceRecord) -> None:
+async def boot(core: Core, record: WorkspaceRecord, ready: Unclaimed | None = None) -> None:
     """Boot its machine, unless it runs; its time limit begins anew, unless there is some of it left.
+
+    With a machine that is `ready`, and that its record names, only if that one fails.
 
     Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; it is as stopped then as before.
     """
-    if core.machines.get(record.workspace_id) is None:
-        await core.machines.start(record, _deadline(record))
+    if core.machines.get(record.workspace_id) is not None:
+        return
+    if ready is not None and await core.machines.claim(record, ready, _deadline(record)):
+        return
+    await core.machines.start(record, _deadline(record))
 
 
 async def stop(core: Core, record: WorkspaceRecord, because: str | None) -> None:

@@ -31,6 +31,7 @@ from pyro_mcp.workspace.kept import KeptMachine
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.record import MACHINE_DIED, RUNNING, WorkspaceRecord
 from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace.unclaimed import Unclaimed
 
 log = logging.getLogger(__name__)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -102,6 +103,16 @@ class Machines:
             await to_the_end(asyncio.to_thread(self._not_started, record))
             raise
         await to_the_end(self._started(record, machine, expires_at, keep=keep))
+
+    async def claim(self, record: WorkspaceRecord, machine: Unclaimed, expires_at: str | None) -> bool:
+        """Give it a machine that was there before it; False if that one fails, which is still to be ended then."""
+        try:
+            begun = await machine.begin(seed=record.seed is not None)
+        except GuestFailed as error:
+            log.warning("the machine that was ready for %s fails: %s", record.workspace_id, error.message)
+            return False
+        await to_the_end(self._started(record, begun, expires_at, keep=True))
+        return True
 
     async def adopt(self, record: WorkspaceRecord, process: Detached) -> bool:
         """Find a machine again that another daemon started; False if it is gone, or was ended because it is silent."""

@@ -3,6 +3,7 @@
     ID/seed.sqfs     what went into it at its creation; never changes
        disk-*.ext4   its disk, or the one that its last reset replaced: its record tells which is which
        vmm/          what belongs to its VMM while that runs: the sockets of its agent, for one
+       no-seed-yet   only of a machine that no workspace has claimed (see `unclaimed`): what its VMM takes for the seed
 
 A new disk gets a name that no disk has ever had, and the record says which one counts. So no file is ever renamed or
 written over, whoever removes a disk means that very one, and a kill at any moment leaves at worst a file that no record
@@ -26,6 +27,7 @@ from pyro_mcp.workspace.record import WorkspaceRecord
 FIRST_DISK = "disk-1.ext4"
 _SEED = "seed.sqfs"
 _VMM = "vmm"
+_UNCLAIMED = "no-seed-yet"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Places:
     def disk(self, record: WorkspaceRecord) -> Path:
         """Its disk."""
         return self.folder(record.workspace_id) / record.disk
+
+    def no_seed_yet(self, workspace_id: str) -> Path:
+        """The file that tells the folder of a machine that nobody has claimed."""
+        return self.folder(workspace_id) / _UNCLAIMED
+
+    def unclaimed(self) -> set[str]:
+        """The ids whose folders are those of unclaimed machines, or have nothing in them. Raises `HostUnfit`."""
+        return {each for each in self.ids() if self._is_unclaimed(each)}
 
     def ids(self) -> set[str]:
         """The names of all folders that are there, whether a record knows them or not. Raises `HostUnfit`."""
@@ -115,6 +125,13 @@ class Places:
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in named:
                 path.unlink()
+
+    def _is_unclaimed(self, workspace_id: str) -> bool:
+        try:
+            names = os.listdir(self.folder(workspace_id))
+        except OSError:  # no folder, or not ours
+            return False
+        return not names or _UNCLAIMED in names
 
 
 def new_disk() -> str:

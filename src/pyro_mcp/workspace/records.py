@@ -96,8 +96,11 @@ class Records:
         return found[0]
 
     def add(self, record: WorkspaceRecord) -> None:
-        """Write a new one down. Raises `Conflict` where its name is in use."""
+        """Write a new one down, with its VMM if it has one. Raises `Conflict` where its name is in use."""
+        process = record.process
         values = {name: getattr(record, name) for name in _PLAIN} | {
+            "vmm_pid": None if process is None else process.pid,
+            "vmm_start_time": None if process is None else process.start_time,
             "id": record.workspace_id,
             "labels": json.dumps(record.labels),
             "seed": _seed_text(record.seed),

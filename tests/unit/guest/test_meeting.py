@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from pyro_mcp.errors import GuestFailed
-from pyro_mcp.guest.client import connect, meet
+from pyro_mcp.guest.client import connect, meet, prepare
 from pyro_mcp.guest.identity import Identity
 from pyro_mcp.guest.preamble import GENERATION
-from tests.support.fake_agent import channel, opened, read_packet, reply, wire_over
+from tests.support.fake_agent import channel, opened, packet, read_packet, reply, wire_over
 from tests.support.fake_machine import dead, silent, waiting
 
 IDENTITY = Identity("w-1", "0" * 32, workspace=True, seed=True)
@@ -57,3 +57,29 @@ async def test_a_guest_that_waits_is_no_machine_of_nobody() -> None:
                 raise AssertionError("a session was begun")
         running.cancel()
     assert caught.value.code == "guest_waits"
+
+
+async def test_a_guest_that_waits_prepares_for_its_machine_and_waits_on() -> None:
+    with channel() as (ours, theirs):
+        async with asyncio.timeout(30), wire_over(theirs) as wire:
+            preparing = asyncio.create_task(prepare(opened(ours), IDENTITY, timeout_seconds=30))
+            _, nonce, _ = await read_packet(wire.reader)
+            wire.writer.write(reply(nonce, boot_id=None))
+            kind, same, told = await read_packet(wire.reader)
+            assert (kind, same, told["machine"]["host_name"]) == (b"P", nonce, "w-1")
+            assert not preparing.done()
+            wire.writer.write(packet(b"D", nonce, {}))
+            await preparing
+            assert await wire.reader.read() == b""
+    assert ours.fileno() == -1
+
+
+async def test_a_guest_that_is_a_machine_prepares_for_none() -> None:
+    with channel() as (ours, theirs):
+        async with asyncio.timeout(30), wire_over(theirs) as wire:
+            preparing = asyncio.create_task(prepare(opened(ours), IDENTITY, timeout_seconds=30))
+            _, nonce, _ = await read_packet(wire.reader)
+            wire.writer.write(reply(nonce))
+            with pytest.raises(GuestFailed) as caught:
+                await preparing
+    assert caught.value.code == "guest_begun"

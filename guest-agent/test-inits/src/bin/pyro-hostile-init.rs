@@ -52,7 +52,7 @@ fn greet(port: &mut Port) -> Result<()> {
         port.receive(&mut byte)?;
         scanner.push(&byte);
         match scanner.take_packet() {
-            None => {}
+            None | Some(Packet::Prepare { .. }) => {}
             Some(Packet::Hello { nonce, .. }) => {
                 let reply = Reply { generation: GENERATION, agent_version: "0".into(), boot_id: Some("0".into()) };
                 port.send(&encode(Kind::Reply, &nonce, &reply))?;
