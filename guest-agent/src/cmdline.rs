@@ -14,10 +14,11 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
-    /// Whether a guest that is reached in this way needs a module; those of other ways are not needed.
+    /// Whether a guest that is reached in this way needs a module; those of other ways are not needed, nor is the balloon
+    /// where the VMM has none.
     pub fn needs(self, module: &str) -> bool {
         match self {
-            Self::VirtioSerial => !module.contains("vsock"),
+            Self::VirtioSerial => !module.contains("vsock") && !module.contains("balloon"),
             Self::Vsock => !module.contains("virtio_console"),
         }
     }
@@ -110,7 +111,9 @@ mod tests {
     fn a_channel_needs_its_own_modules_alone() {
         assert!(ChannelKind::VirtioSerial.needs("virtio_console.ko"));
         assert!(!ChannelKind::VirtioSerial.needs("vmw_vsock_virtio_transport.ko"));
+        assert!(!ChannelKind::VirtioSerial.needs("virtio_balloon.ko"));
         assert!(!ChannelKind::Vsock.needs("virtio_console.ko"));
         assert!(ChannelKind::Vsock.needs("vmw_vsock_virtio_transport.ko"));
+        assert!(ChannelKind::Vsock.needs("virtio_balloon.ko"));
     }
 }

@@ -43,7 +43,7 @@ pub fn boot() -> Result<Guest> {
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
     let mut common = Some(system::mount_common(&options, &uevents)?);
-    warm::read_common_files(Path::new(root::IMAGE));
+    warm::hold_common_files(Path::new(root::IMAGE));
     let groundwork = Groundwork::lay().map_err(|error| Failure::new("get ready to serve", error))?;
     let (channel, listener) = open_channel(&options, &uevents)?;
     let names = |machine: &Machine| (machine.host_name.clone(), machine.machine_id.clone());

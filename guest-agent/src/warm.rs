@@ -1,23 +1,35 @@
 //! Reading what nearly every command needs, while the guest still waits: what is in memory then is in the memory of
 //! every machine that begins as its copy.
+//!
+//! It stays there: what a process has mapped is not dropped with other cached files when a guest gives memory back, and
+//! what is dropped and read again is in the memory of all copies no more.
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
+
+use nix::sys::mman::{mmap, MapFlags, ProtFlags};
 
 /// The shell, and what it and most programs are linked with.
 const FILES: [&str; 4] = ["/bin/sh", "/bin/bash", "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"];
 const MOST_LINKS: usize = 8;
 
-/// Reads them below `root`, where they are there.
-pub fn read_common_files(root: &Path) {
+/// Reads them below `root`, where they are there, and holds them for as long as this process lives.
+pub fn hold_common_files(root: &Path) {
     for file in FILES {
-        let _ = read(&resolve(root, Path::new(file)));
+        let _ = hold(&resolve(root, Path::new(file)));
     }
 }
 
-fn read(path: &Path) -> io::Result<u64> {
-    io::copy(&mut File::open(path)?, &mut io::sink())
+fn hold(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).ok().and_then(NonZeroUsize::new);
+    let length = length.ok_or(io::ErrorKind::InvalidData)?;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+    // SAFETY: a new mapping replaces nothing, and nobody ever looks at this one.
+    unsafe { mmap(None, length, ProtFlags::PROT_READ, flags, &file, 0) }?;
+    Ok(())
 }
 
 /// Where a path leads whose root, and that of the links on its way, is `root`.

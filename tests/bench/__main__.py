@@ -22,7 +22,7 @@ from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
 from pyro_mcp.workspace.templates import Templates
-from tests.bench import beginnings, boot, jail, listing, live, mcp_start, pool, startup, workspaces
+from tests.bench import beginnings, boot, jail, listing, live, mcp_start, memory, pool, series, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -43,12 +43,14 @@ async def main() -> int:
                 ratios.append(await workspaces.exec_over_the_sdk(guest.client, settings))
                 ratios.append(await workspaces.sync_against_tar(guest.client, settings, Path(folder)))
             ratios.append(await asyncio.to_thread(workspaces.diff_by_size, settings, Path(folder)))
-            flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
+            flood, peak = await asyncio.to_thread(live.throughput, bare, settings)
             ratios += flood
+            ratios.append(await asyncio.to_thread(memory.idle_workspaces, settings))
+            ratios.append(await asyncio.to_thread(series.creating_many, settings))
             if os.geteuid() == 0:  # Firecracker's jailer is for root alone
                 ratios += await jail.sandbox_against_jailer(bundle, bare.spec.image, Path(folder))
     print_table(ratios)
-    print(memory)
+    print(peak)
     return 0 if all(ratio.holds for ratio in ratios) else 1
 
 

@@ -122,6 +122,7 @@ _TOOLS: dict[str, type[tool_requests.Tool]] = {
     "diff": tool_requests.DiffTool,
     "patch": tool_requests.PatchTool,
     "output": tool_requests.OutputTool,
+    "spare": tool_requests.SpareTool,
 }
 
 _text = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=10)
@@ -137,6 +138,7 @@ _tools: st.SearchStrategy[tool_requests.Tool] = st.one_of(
     st.builds(tool_requests.PackTool, _path),
     st.builds(tool_requests.DiffTool, _number),
     st.builds(tool_requests.PatchTool),
+    st.builds(tool_requests.SpareTool),
     st.builds(tool_requests.OutputTool, _id, _number, _limit, st.none() | _text),
 )
 _requests: st.SearchStrategy[HostMessage] = st.one_of(

@@ -196,6 +196,10 @@ class FakeWorkspaces:
         self.asked.append(("info", reference))
         return self._find(reference)
 
+    async def status(self, reference: str) -> WorkspaceInfo:
+        self.asked.append(("status", reference))
+        return replace(self._find(reference), host_memory_bytes=64 << 20)
+
     async def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
         self.asked.append(("update", reference, request))
         return replace(self._find(reference), name=request.name)

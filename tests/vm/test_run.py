@@ -75,6 +75,11 @@ def test_memory_is_as_asked(pyro: PyroCommand) -> None:
     assert 400 * 1024 < total_kib < 512 * 1024
 
 
+def test_a_processor_that_has_nothing_to_do_does_not_tick(pyro: PyroCommand) -> None:
+    _, stdout, _ = run_sh(pyro, "grep nohz_mode /proc/timer_list", "--vcpu-count", "2")
+    assert [line.split()[-1] for line in stdout.splitlines()] == [b"2", b"2"]  # NOHZ_MODE_HIGHRES
+
+
 @pytest.mark.parametrize("code", [1, 42, 255])
 def test_ends_with_the_commands_exit_code(pyro: PyroCommand, code: int) -> None:
     ended = run_sh(pyro, f"exit {code}")

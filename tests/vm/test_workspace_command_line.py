@@ -67,6 +67,9 @@ def test_the_whole_way(pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
     assert info["seed"]["files"] > 4  # the three that git sees, and its own
     assert _ok(pyro("workspace", "exec", "way", "--", "git", "status", "--short")) == "?? src/\n"
     assert _ok(pyro("workspace", "exec", info["workspace_id"][:4], "--", "src/run.sh")) == "running\n"
+    status = json.loads(_ok(pyro("workspace", "status", "way", "--json")))
+    assert 4 << 20 < status["host_memory_bytes"] < 1 << 30
+    assert "host memory: " in _ok(pyro("workspace", "status", "way"))
 
     _ok(pyro("workspace", "file", "write", "way", "new/é.txt", "--text", "hé\n"))
     assert _ok(pyro("workspace", "file", "read", "way", "new/é.txt")) == "hé\n"
@@ -98,6 +101,7 @@ def test_the_whole_way(pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
     assert _ok(pyro("workspace", "file", "read", "way", "text")) == "ONE\ntwo\n"
     _ok(pyro("workspace", "update", "way", "--name", "other", "--clear-label", "a"))
     _ok(pyro("workspace", "stop", "other"))
+    assert json.loads(_ok(pyro("workspace", "status", "other", "--json")))["host_memory_bytes"] is None
     stopped = pyro("workspace", "exec", "other", "--", "true")
     assert (stopped.exit_code, "[workspace_stopped]" in stopped.stderr) == (1, True)
     _ok(pyro("workspace", "start", "other"))

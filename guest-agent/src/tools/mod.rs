@@ -20,6 +20,7 @@ pub mod patch;
 pub mod paths;
 pub mod read;
 pub mod request;
+pub mod spare;
 pub mod text;
 pub mod unpack;
 pub mod write;

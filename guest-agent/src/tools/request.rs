@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::kept::Known;
 use crate::message::{check_id, check_number};
 
-use super::{diff, list, output, pack, patch, read, unpack, write, Outcome, Place};
+use super::{diff, list, output, pack, patch, read, spare, unpack, write, Outcome, Place};
 
 /// The tools as the host names them; `protocol/README.md` says what each does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,7 @@ pub enum Tool {
         #[serde(deserialize_with = "Option::deserialize")]
         grep: Option<String>,
     },
+    Spare {},
 }
 
 impl Tool {
@@ -53,7 +54,7 @@ impl Tool {
             Self::Read { path, offset, limit } => (path.as_str(), [*offset, *limit]),
             Self::Write { path } | Self::Unpack { path } | Self::Pack { path } => (path.as_str(), [0, 0]),
             Self::Diff { max_bytes } => ("/", [*max_bytes, 0]),
-            Self::Patch {} => ("/", [0, 0]),
+            Self::Patch {} | Self::Spare {} => ("/", [0, 0]),
             Self::Output { id, offset, limit, .. } => {
                 check_id(id)?;
                 ("/", [*offset, *limit])
@@ -99,6 +100,7 @@ impl Tool {
                 let page = output::Page { id, offset: *offset, limit: *limit, grep: grep.as_deref() };
                 output::run(place, known, &page, stdout)
             }
+            Self::Spare {} => spare::run(stdout),
         }
     }
 }

@@ -100,7 +100,7 @@ class WorkspaceRoutes:
         return answer(await self.workspaces.prune(await decoded(PruneWorkspaces, request)))
 
     async def status(self, request: Request) -> Response:
-        return answer(self.workspaces.info(reference(request)))
+        return answer(await self.workspaces.status(reference(request)))
 
     async def update(self, request: Request) -> Response:
         return answer(await self.workspaces.update(reference(request), await decoded(UpdateWorkspace, request)))

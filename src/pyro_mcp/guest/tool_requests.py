@@ -69,7 +69,12 @@ class OutputTool:
     grep: str | None = None
 
 
-Tool = ListTool | ReadTool | WriteTool | UnpackTool | PackTool | DiffTool | PatchTool | OutputTool
+@dataclass(frozen=True)
+class SpareTool:
+    """Drop what is cached of files and not in use, and tell how much memory is free, as one JSON line."""
+
+
+Tool = ListTool | ReadTool | WriteTool | UnpackTool | PackTool | DiffTool | PatchTool | OutputTool | SpareTool
 
 _NAMES: dict[type, str] = {
     ListTool: "list",
@@ -80,6 +85,7 @@ _NAMES: dict[type, str] = {
     DiffTool: "diff",
     PatchTool: "patch",
     OutputTool: "output",
+    SpareTool: "spare",
 }
 
 

@@ -27,6 +27,8 @@ _ANSWER_SECONDS = 10.0
 # Memory is written out at no less than some 20 MiB a second, and there may be many GiB of it.
 _SNAPSHOT_SECONDS = 600.0
 _THERE_SECONDS = 10.0
+# Whoever wants to use the machine waits for this.
+_BALLOON_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.01
 _T = TypeVar("_T")
 
@@ -91,6 +93,10 @@ class FirecrackerApi:
     async def resume(self) -> None:
         """Let them go on."""
         await self._ask("PATCH", "/vm", {"state": "Resumed"})
+
+    async def set_balloon(self, mib: int) -> None:
+        """Ask the guest to give up so many MiB of its memory, 0 for none; returns before it has."""
+        await self._ask("PATCH", "/balloon", {"amount_mib": mib}, _BALLOON_SECONDS)
 
     async def create_snapshot(self, paths: SnapshotPaths, *, written_alone: bool = False) -> None:
         """Write a paused guest's state and memory into files that are not there yet.

@@ -47,6 +47,8 @@ def configuration(spec: MachineSpec, *, console: bool, tracked: bool = False) ->
         },
         "vsock": {"guest_cid": vsock.GUEST_CID, "uds_path": vsock.SOCKET},
         "entropy": {},
+        # It is filled and emptied again when the guest rests, so that what is free in there is free out here.
+        "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 0},
     }
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from pyro_mcp.vmm.machine import MachineSpec
 
-_MACHINE = "microvm,x-option-roms=off,rtc=on,acpi=on"
-# The plain 64-bit model with what the guest's libraries and random pool can use; larger models boot more slowly.
-_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+rdseed"
+# Without an interval timer, which QEMU would go on emulating when the kernel has long turned to another.
+_MACHINE = "microvm,x-option-roms=off,rtc=on,acpi=on,pit=off"
+# The plain 64-bit model with what the guest's libraries and random pool can use; larger models boot more slowly. With
+# `arat` the timer runs on while the processor sleeps, and the kernel does not tick when it has nothing to do.
+_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+rdseed,+arat"
 _KERNEL_ARGUMENTS = (
     "reboot=t panic=-1 cryptomgr.notests initcall_blacklist=init_kprobe_trace no_timer_check",
+    # So that a guest that has nothing to do sleeps: no look at stuck processors, no tidying of memory in advance.
+    "nowatchdog sysctl.vm.compaction_proactiveness=0",
     "pyro.channel=virtio-serial pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.modules=/dev/vdc",
 )
 # What the guest cannot write on the host (its disk is full, say) is an error in the guest. By default QEMU would halt

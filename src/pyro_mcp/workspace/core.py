@@ -1,15 +1,16 @@
 """What the parts of the engine share."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyro_mcp.images.store import Store
+from pyro_mcp.vmm import proportional
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.holds import Holds
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.live import Machines
 from pyro_mcp.workspace.places import Places
-from pyro_mcp.workspace.record import DELETED, KEPT_FOR, WorkspaceRecord, after
+from pyro_mcp.workspace.record import DELETED, KEPT_FOR, RUNNING, WorkspaceRecord, after
 from pyro_mcp.workspace.records import Records
 from pyro_mcp.workspace_models import WorkspaceInfo
 
@@ -59,6 +60,13 @@ class Core:
             command_count=commands,
             running_commands=running,
         )
+
+    async def status(self, record: WorkspaceRecord) -> WorkspaceInfo:
+        """The same with what its machine takes of the host's memory, which takes some milliseconds to find out."""
+        info = self.info(record)
+        if record.state != RUNNING or record.process is None:
+            return info
+        return replace(info, host_memory_bytes=await asyncio.to_thread(proportional.bytes_of, record.process))
 
 
 def _recoverable(record: WorkspaceRecord) -> tuple[tuple[str, ...], str | None]:

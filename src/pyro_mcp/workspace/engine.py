@@ -125,6 +125,10 @@ class Workspaces:
         """One of them, deleted or not."""
         return self._core.info(self._find(reference))
 
+    async def status(self, reference: str) -> WorkspaceInfo:
+        """The same, with what its machine takes of the host's memory."""
+        return await self._core.status(self._find(reference))
+
     async def update(self, reference: str, request: UpdateWorkspace) -> WorkspaceInfo:
         """Change its name and labels. Raises `InvalidRequest`, and `Conflict` where the name is in use."""
         core = self._core
@@ -197,7 +201,8 @@ class Workspaces:
             async with core.holds.shared(workspace_id):
                 live = core.machines.get(workspace_id)
                 if live is not None:
-                    yield live
+                    async with live.resting.used():
+                        yield live
                     return
             async with core.holds.exclusive(workspace_id):
                 record = await core.record(workspace_id)

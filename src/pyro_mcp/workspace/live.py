@@ -19,11 +19,12 @@ from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm import balloon, cgroup
 from pyro_mcp.vmm.channel import to_agent
 from pyro_mcp.workspace import kept
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.deadlines import Deadlines
+from pyro_mcp.workspace.give_back import Resting
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.kept import KeptMachine
@@ -45,6 +46,7 @@ class LiveWorkspace:
     workspace_id: str
     guest: GuestClient
     runner: CommandRunner
+    resting: Resting
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Machines:
             machine = await kept.find_again(process, to_agent(record.vmm, self._places.vmm_folder(record.workspace_id)))
             if machine is None:
                 return False
-            live = self._joined(record.workspace_id, machine)
+            live = self._joined(record, machine)
             await self._adopt_commands(live)
         except GuestFailed as error:
             log.warning("%s cannot be taken over: %s", record.workspace_id, error.message)
@@ -147,6 +149,7 @@ class Machines:
             await tasks.end(watch)
         for live in list(self._live.values()):
             await live.workspace.runner.detach()
+            await live.workspace.resting.end()
             await live.machine.leave()
         self._live.clear()
 
@@ -173,7 +176,7 @@ class Machines:
         except BaseException:
             await machine.end(orderly=False)
             raise
-        self._watch(self._joined(record.workspace_id, machine), expires_at)
+        self._watch(self._joined(record, machine), expires_at)
 
     def _not_started(self, record: WorkspaceRecord) -> None:
         self._clear_up(record.workspace_id)
@@ -187,14 +190,18 @@ class Machines:
         self._places.remove_vmm_folder(workspace_id)
         cgroup.remove(cgroup.name_for(self._places.vmm_folder(workspace_id)))
 
-    def _joined(self, workspace_id: str, machine: KeptMachine) -> _Live:
-        runner = CommandRunner(workspace_id, machine.guest, self._history)
-        return _Live(LiveWorkspace(workspace_id, machine.guest, runner), machine)
+    def _joined(self, record: WorkspaceRecord, machine: KeptMachine) -> _Live:
+        workspace_id, guest = record.workspace_id, machine.guest
+        runner = CommandRunner(workspace_id, guest, self._history)
+        its_balloon = balloon.of(self._places.vmm_folder(workspace_id))
+        resting = Resting(guest, its_balloon, record.mem_mib, busy=lambda: runner.active > 0)
+        return _Live(LiveWorkspace(workspace_id, guest, runner, resting), machine)
 
     async def _adopt_commands(self, live: _Live) -> None:
         try:
             async with asyncio.timeout(_ADOPT_SECONDS):
                 await live.workspace.runner.adopt()
+                await live.workspace.resting.take_over()
         except TimeoutError:
             await to_the_end(live.machine.end(orderly=False))
             raise GuestFailed("guest_silent", "its agent does not tell of its commands") from None
@@ -208,6 +215,7 @@ class Machines:
     def _watch(self, live: _Live, expires_at: str | None) -> None:
         workspace_id = live.workspace.workspace_id
         self._live[workspace_id] = live
+        live.workspace.resting.begin()
         self._deadlines.set(workspace_id, expires_at)
         live.watch = asyncio.create_task(self._see_its_end(live))
         self._watches.add(live.watch)
@@ -231,6 +239,7 @@ class Machines:
             stopped = self._records.stopped
             await asyncio.to_thread(stopped, live.workspace.workspace_id, MACHINE_DIED, live.machine.process)
         finally:
+            await live.workspace.resting.end()
             await live.workspace.runner.close()
             await live.machine.end(orderly=False)
 
@@ -238,6 +247,7 @@ class Machines:
         self._deadlines.set(live.workspace.workspace_id, None)
         if live.watch is not None:
             await tasks.end(live.watch)
+        await live.workspace.resting.end()
         await live.workspace.runner.close()
         await live.machine.end(orderly=orderly)
 

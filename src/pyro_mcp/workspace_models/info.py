@@ -19,8 +19,9 @@ class WorkspaceInfo(Event):
     """A workspace as it is now.
 
     `state` is one of creating, running, stopped, deleted. `stopped_because` tells why a stopped one is: user, expired,
-    host-restarted, machine-died. `disk_bytes` is what its disks take on the host. `recoverable` lists what `restore`
-    can bring back ("reset", "delete").
+    host-restarted, machine-died. `disk_bytes` is what its disks take on the host. `host_memory_bytes` is
+    what its machine takes of the host's memory, told by `status` alone, and of one that runs. `recoverable` lists what
+    `restore` can bring back ("reset", "delete").
     """
 
     workspace_id: str
@@ -42,6 +43,7 @@ class WorkspaceInfo(Event):
     recoverable: tuple[str, ...] = ()
     recoverable_until: str | None = None
     disk_bytes: int = 0
+    host_memory_bytes: int | None = None
     command_count: int = 0
     running_commands: int = 0
 

@@ -213,6 +213,13 @@ async def test_status_tells_why_it_is_stopped_and_not_where_its_seed_came_from(c
     assert said == f"{W}\nstate: stopped (expired), environment: debian:12\nstops at: soon\nrunning commands: 2"
 
 
+async def test_status_tells_what_it_takes_of_the_host(call: Calling, fake: FakePyro) -> None:
+    fake.workspaces = [workspace(host_memory_bytes=45_000_000)]
+    result = await call("workspace_status", workspace=W)
+    assert result.structured_content["host_memory_bytes"] == 45_000_000
+    assert words(result).endswith("\nhost memory in use: 42 MiB")
+
+
 async def test_update(call: Calling, fake: FakePyro) -> None:
     await call("workspace_update", workspace=W, name="n", labels={"a": "b"}, clear_labels=["c"])
     assert fake.calls[0][1] == {"name": "n", "clear_name": False, "labels": {"a": "b"}, "clear_labels": ("c",)}

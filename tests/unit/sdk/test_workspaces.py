@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,7 +120,7 @@ async def test_finding_and_changing(
     assert await _said(settings, monkeypatch, engine, use) == (
         (INFO,),
         (DELETED,),
-        INFO,
+        replace(INFO, host_memory_bytes=64 << 20),
         "new",
         None,
         "stopped",
@@ -131,7 +132,7 @@ async def test_finding_and_changing(
         True,
     )
     assert engine.asked == [
-        ("info", "demo"),
+        ("status", "demo"),
         ("update", "demo", UpdateWorkspace("new", False, {"a": "b"}, ("owner",))),
         ("update", "demo", UpdateWorkspace(clear_name=True)),
         ("stop", "demo"),
@@ -168,7 +169,7 @@ async def test_whatever_a_workspace_is_called_it_is_not_taken_for_something_else
         return codes
 
     assert set(await _said(settings, monkeypatch, engine, use)) == {"unknown_workspace"}
-    found = [asked[1] for asked in engine.asked if asked[0] == "info"]
+    found = [asked[1] for asked in engine.asked if asked[0] == "status"]
     assert found == [name for name in AWKWARD if 0 < len(name) < 256 and name != "\udcff"] or "?" in found
 
 

@@ -32,6 +32,7 @@ PATHS = SnapshotPaths("snapshot.state", "snapshot.memory")
     [
         (FirecrackerApi.pause, ("PATCH /vm HTTP/1.1", {"state": "Paused"})),
         (FirecrackerApi.resume, ("PATCH /vm HTTP/1.1", {"state": "Resumed"})),
+        (lambda api: api.set_balloon(64), ("PATCH /balloon HTTP/1.1", {"amount_mib": 64})),
         (
             lambda api: api.create_snapshot(PATHS),
             (

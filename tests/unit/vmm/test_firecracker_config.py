@@ -31,9 +31,14 @@ def test_the_machine_is_what_was_asked_for() -> None:
 
 
 def test_the_machine_has_nothing_that_was_not_asked_for() -> None:
-    """No network, no metadata service, no balloon, no log or metrics file."""
-    assert set(told(KEPT)) == {"boot-source", "drives", "machine-config", "vsock", "entropy"}
+    """No network, no metadata service, no log or metrics file."""
+    assert set(told(KEPT)) == {"boot-source", "drives", "machine-config", "vsock", "entropy", "balloon"}
     assert told(KEPT)["entropy"] == {}
+
+
+def test_the_balloon_is_empty_and_its_guest_is_never_short_of_memory_for_it() -> None:
+    # With an interval of 0 seconds the guest is not woken for statistics, which nobody could trust.
+    assert told(KEPT)["balloon"] == {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 0}
 
 
 def test_the_guest_finds_its_disks_by_their_order() -> None:

@@ -25,6 +25,7 @@ from pyro_mcp.workspace_models import (
     PruneWorkspaces,
     ResetWorkspace,
 )
+from tests.support.fake_api import DONE, FakeApi
 from tests.support.fake_kept import Engine, fake_engine, runs
 from tests.support.waiting import until
 from tests.unit.images.fake_source import FakeSource
@@ -69,6 +70,16 @@ async def test_machines_and_commands_live_on_without_a_daemon(engine: Engine) ->
         await second.stop(w)
         assert second.exec(w, command.exec_id).status == "lost"
     assert engine.boots.alive == 0
+
+
+async def test_a_balloon_that_the_last_daemon_left_full_is_emptied(engine: Engine) -> None:
+    w = await made_by_another(engine)
+    vmm = FakeApi(DONE)
+    async with await asyncio.start_unix_server(vmm, engine.home / "workspaces" / w / "vmm" / "api.sock"):
+        async with engine.open() as second:
+            assert await settled(second, w) == "running"
+        await vmm.left.wait()
+    assert vmm.asked == [("PATCH /balloon HTTP/1.1", {"amount_mib": 0})]
 
 
 async def test_a_machine_that_died_without_a_daemon_is_noticed(engine: Engine) -> None:

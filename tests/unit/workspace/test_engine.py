@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -89,6 +90,16 @@ async def test_a_workspace_runs_when_it_has_been_made(engine: Engine, workspaces
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "vmm").stat().st_mode & 0o777 == 0o700
     assert (folder / "vmm" / "agent.sock").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_status_tells_what_a_machine_takes_of_the_host(workspaces: Workspaces) -> None:
+    made = await workspaces.create(DEBIAN, nobody)
+    taken = (await workspaces.status(made.workspace_id)).host_memory_bytes
+    assert taken is not None
+    assert taken > 0
+    assert await workspaces.status(made.workspace_id) == replace(made, host_memory_bytes=taken)
+    stopped = await workspaces.stop(made.workspace_id)
+    assert await workspaces.status(made.workspace_id) == stopped
 
 
 async def test_the_folder_of_a_vmm_is_there_as_long_as_that(

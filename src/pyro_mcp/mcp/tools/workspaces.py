@@ -61,6 +61,11 @@ class WorkspaceReply:
 
 
 @dataclass(frozen=True)
+class StatusReply(WorkspaceReply):
+    host_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class BriefReply:
     workspace_id: str
     state: str
@@ -137,7 +142,11 @@ def _joined(labels: Mapping[str, str] | None) -> str:
 
 async def workspace_status(call: Call, parameters: OneParameters) -> Reply:
     """How one workspace is."""
-    return described(await call.pyro.workspace_status(parameters.workspace))
+    info = await call.pyro.workspace_status(parameters.workspace)
+    reply = described(info)
+    taken = info.host_memory_bytes
+    text = reply.text if taken is None else f"{reply.text}\nhost memory in use: {taken >> 20} MiB"
+    return Reply(text, StatusReply(**vars(reply.result), host_memory_bytes=taken))
 
 
 async def workspace_update(call: Call, parameters: UpdateParameters) -> Reply:
@@ -225,7 +234,7 @@ TOOLS = (
         "Use to see a workspace's state, seed and time limit.",
         READS,
         OneParameters,
-        WorkspaceReply,
+        StatusReply,
         workspace_status,
     ),
 )

@@ -113,6 +113,12 @@ def test_an_empty_list_prints_no_data(fake: FakePyro, capsys: Captured, flags: l
     assert capsys.readouterr() == ("[]\n", "")
 
 
+def test_status_tells_what_it_takes_of_the_host(fake: FakePyro, capsys: Captured) -> None:
+    fake.answers["workspace_status"] = replace(INFO, host_memory_bytes=45 << 20)
+    assert main(["workspace", "status", "demo"]) == 0
+    assert "host memory: 45.0 MiB\n" in capsys.readouterr().out
+
+
 def test_status(fake: FakePyro, capsys: Captured) -> None:
     fake.answers["workspace_status"] = DELETED
     assert main(["workspace", "status", "old"]) == 0

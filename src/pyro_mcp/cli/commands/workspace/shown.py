@@ -24,6 +24,7 @@ def print_workspace(info: "WorkspaceInfo", *, as_json: bool) -> None:
         "expires": moment(info.expires_at) if info.expires_at else None,
         "seed": _seed(info.seed) if info.seed else None,
         "disk": size(info.disk_bytes),
+        "host memory": None if info.host_memory_bytes is None else size(info.host_memory_bytes),
         "commands": f"{info.command_count}, {info.running_commands} of them running",
         "labels": labels_of(info) or None,
         "deleted": moment(info.deleted_at) if info.deleted_at else None,

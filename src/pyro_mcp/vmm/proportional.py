@@ -1,0 +1,37 @@
+"""What a machine takes of its host's memory: the proportional set size of its VMM with the sandbox around it.
+
+Memory that several processes map, such as that of a template, counts for each in part, so the sizes of all machines can
+be added up. Source: proc_pid_smaps(5), the kernel's Documentation/filesystems/proc.rst.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyro_mcp.process_watch import Detached, start_time
+
+
+def bytes_of(process: Detached) -> int | None:
+    """The bytes that a process and all below it take, or None where it has ended or this host does not tell.
+
+    Blocks for some milliseconds: the kernel goes through all memory that they have. May be called in any thread.
+    """
+    try:
+        taken = sum(_size(pid) for pid in _family(process.pid))
+    except OSError:
+        return None
+    return taken if start_time(process.pid) == process.start_time else None
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and all below it; a VMM and its sandbox start no more once they run."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _family(int(child))
+
+
+def _size(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) << 10
+    raise OSError(f"the kernel does not tell the size of process {pid}")
