@@ -31,7 +31,7 @@ pub fn wait(
 ) -> Result<Assigned> {
     let failed = |error| Failure::new("wait to be told what to be", error);
     loop {
-        if let Some(mut begun) = serve(&channel, prepare)? {
+        if let Some(mut begun) = serve(&channel, listener, prepare)? {
             if let Some(machine) = begun.machine.take() {
                 return Ok(Assigned { channel, machine, begun });
             }
@@ -43,12 +43,18 @@ pub fn wait(
     }
 }
 
-/// Answers hellos until there is an assignment, or, on a channel that has a successor, until its host is gone.
-fn serve(channel: &Channel, prepare: &mut dyn FnMut(&Machine) -> Result<()>) -> Result<Option<Begun>> {
+/// Answers hellos until there is an assignment, or, on a channel that can have a successor, until there is one or its
+/// host is gone.
+fn serve(
+    channel: &Channel,
+    listener: Option<&Listener>,
+    prepare: &mut dyn FnMut(&Machine) -> Result<()>,
+) -> Result<Option<Begun>> {
     let failed = |error| Failure::new("wait to be told what to be", error);
-    let poller = watching(channel).map_err(failed)?;
+    let poller = watching(channel, listener).map_err(failed)?;
     let (mut greeting, mut outgoing) = (Greeting::default(), Outgoing::default());
     let mut scratch = [0; READ_SIZE];
+    let mut succeeded = false;
     loop {
         send(channel, &mut outgoing);
         match channel.read(&mut scratch) {
@@ -70,13 +76,21 @@ fn serve(channel: &Channel, prepare: &mut dyn FnMut(&Machine) -> Result<()>) -> 
             Err(_) if channel.is_socket() => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
-        poller.wait(None).map_err(|errno| failed(errno.into()))?;
+        // A VMM may lose a connection without a word, as when it is written down. Whoever connects anew has nobody left
+        // on this channel; what had arrived on it has been read by now.
+        if succeeded {
+            return Ok(None);
+        }
+        succeeded = poller.wait(None).map_err(|errno| failed(errno.into()))?.contains(&Token::Listener);
     }
 }
 
-fn watching(channel: &Channel) -> io::Result<Poller> {
+fn watching(channel: &Channel, listener: Option<&Listener>) -> io::Result<Poller> {
     let poller = Poller::new()?;
     poller.watch_input(channel, Token::Channel)?;
+    if let Some(listener) = listener {
+        poller.watch_input(listener, Token::Listener)?;
+    }
     // A port takes nothing before its driver has heard that there is a host, whose words may have arrived by then.
     poller.watch_both(channel, Token::Channel, true)?;
     Ok(poller)
@@ -98,11 +112,13 @@ fn send(channel: &Channel, outgoing: &mut Outgoing) {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
 
     use super::*;
     use crate::preamble::{encode, Hello, Kind, Nonce, Prepare, Reply, Start, GENERATION, HEADER_LEN, NONCE_LEN};
 
     const NONCE: Nonce = [7; NONCE_LEN];
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn machine() -> Machine {
         Machine {
@@ -161,6 +177,40 @@ mod tests {
         assert_eq!(assigned.begun.nonce, NONCE);
         assert_eq!(assigned.begun.rest, b"yamux");
         drop(host.join().unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_host_that_is_lost_without_a_word_is_in_nobodys_way() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-lost-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let connect = || {
+            let host = UnixStream::connect(&path).unwrap();
+            host.set_read_timeout(Some(PATIENCE)).unwrap();
+            host
+        };
+        let mut lost = connect();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let waiting = std::thread::spawn(move || wait(channel, Some(&listener), &mut |_| Ok(())));
+        reply(&mut lost);
+        let mut next = connect();
+        reply(&mut next);
+        next.write_all(&encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) })).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap().machine, machine());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_a_host_has_said_counts_though_another_connects() {
+        let path = std::env::temp_dir().join(format!("pyro-agent-said-{}", std::process::id()));
+        let listener = Listener::new(UnixListener::bind(&path).unwrap());
+        let mut host = UnixStream::connect(&path).unwrap();
+        let hello = encode(Kind::Hello, &NONCE, &Hello { generation: GENERATION });
+        let start = encode(Kind::Start, &NONCE, &Start { machine: Some(machine()) });
+        host.write_all(&[hello, start].concat()).unwrap();
+        let channel = Channel::from_socket(listener.accept().unwrap(), true).unwrap();
+        let _another = UnixStream::connect(&path).unwrap();
+        assert_eq!(wait(channel, Some(&listener), &mut |_| Ok(())).unwrap().machine, machine());
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -5,6 +5,7 @@ product promises. A ratio above its bound makes the run end with exit code 1.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from pyro_mcp.vmm import confine
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.workspace.boot import Guest, boot_guest
 from pyro_mcp.workspace.host import Host, default_boot_slots
-from tests.bench import boot, listing, live, mcp_start, pool, startup, workspaces
+from tests.bench import boot, jail, listing, live, mcp_start, pool, startup, workspaces
 from tests.bench.bare import bare_machine
 from tests.bench.report import print_table
 
@@ -42,6 +43,8 @@ async def main() -> int:
             ratios.append(await asyncio.to_thread(workspaces.diff_by_size, settings, Path(folder)))
             flood, memory = await asyncio.to_thread(live.throughput, bare, settings)
             ratios += flood
+            if os.geteuid() == 0:  # Firecracker's jailer is for root alone
+                ratios += await jail.sandbox_against_jailer(bundle, bare.spec.image, Path(folder))
     print_table(ratios)
     print(memory)
     return 0 if all(ratio.holds for ratio in ratios) else 1

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,66 +21,65 @@ _STOP = (
 )
 
 
-@pytest.fixture
-def lone_pyro(tmp_path: Path) -> Iterator[PyroCommand]:
-    """`pyro` with a daemon of its own."""
-    command = PyroCommand(tmp_path / "home")
-    yield command
-    remove_workspaces(command)
-    command.client.stop()
-    assert not vmms_of(command.home)
+@dataclass(frozen=True)
+class Kept:
+    """A workspace that tests leave running, of a daemon that they may harm."""
+
+    pyro: PyroCommand
+    sdk: Pyro
+    workspace: str
+
+    def says(self, *command: str) -> bytes:
+        return self.sdk.exec_workspace(self.workspace, command).stdout
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    pyro = PyroCommand(tmp_path_factory.mktemp("faults") / "home")
+    sdk = Pyro(pyro.client.settings)
+    yield Kept(pyro, sdk, sdk.create_workspace("debian:12").workspace_id)
+    remove_workspaces(pyro)
+    pyro.client.stop()
+    assert not vmms_of(pyro.home)
 
 
 def left_in(home: Path) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in home.glob("vmms/*"))
 
 
-def test_a_vmm_of_a_workspace_that_is_killed_is_started_again(lone_pyro: PyroCommand) -> None:
-    sdk = Pyro(lone_pyro.client.settings)
-    workspace = sdk.create_workspace("debian:12").workspace_id
-    assert sdk.exec_workspace(workspace, ["sh", "-c", "echo kept >/workspace/file; sync"]).exit_code == 0
-    (vmm,) = vmms_of(lone_pyro.home)
-    kill(vmm)
-    folder = lone_pyro.home / "workspaces" / workspace / "vmm"
-    wait_until(lambda: not folder.exists())
-    assert sdk.exec_workspace(workspace, ["cat", "/workspace/file"]).stdout == b"kept\n"
-
-
-def test_a_daemon_that_is_killed_leaves_workspaces_running_and_takes_the_rest_along(lone_pyro: PyroCommand) -> None:
-    sdk = Pyro(lone_pyro.client.settings)
-    workspace = sdk.create_workspace("debian:12").workspace_id
-    before = sdk.exec_workspace(workspace, ["cat", "/proc/sys/kernel/random/boot_id"]).stdout
-    running = lone_pyro.start("run", "debian:12", "--timeout-seconds", "600", "--", "sh", "-c", "echo ready; sleep 500")
+def test_a_daemon_that_is_killed_leaves_workspaces_running_and_takes_the_rest_along(kept: Kept) -> None:
+    before = kept.says("cat", "/proc/sys/kernel/random/boot_id")
+    running = kept.pyro.start("run", "debian:12", "--timeout-seconds", "600", "--", "sh", "-c", "echo ready; sleep 500")
     assert running.stdout is not None
     with running:
         assert running.stdout.readline() == b"ready\n"
-        below = descendants(lone_pyro.daemon_pid())
-        kill(lone_pyro.daemon_pid())
+        below = descendants(kept.pyro.daemon_pid())
+        kill(kept.pyro.daemon_pid())
     wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
-    assert sdk.exec_workspace(workspace, ["cat", "/proc/sys/kernel/random/boot_id"]).stdout == before
-    assert left_in(lone_pyro.home) == []  # of the machine that was thrown away
+    assert kept.says("cat", "/proc/sys/kernel/random/boot_id") == before
+    assert left_in(kept.pyro.home) == []  # of the machine that was thrown away
 
 
-def test_what_dead_vmms_left_is_no_hindrance(lone_pyro: PyroCommand) -> None:
-    sdk = Pyro(lone_pyro.client.settings)
-    workspace = sdk.create_workspace("debian:12").workspace_id
-    sdk.stop_workspace(workspace)
-    lone_pyro.client.stop()
-    for folder in (lone_pyro.home / "vmms" / "0123456789abcdef", lone_pyro.home / "workspaces" / workspace / "vmm"):
+def test_what_dead_vmms_left_is_no_hindrance(kept: Kept) -> None:
+    kept.sdk.stop_workspace(kept.workspace)
+    kept.pyro.client.stop()
+    home = kept.pyro.home
+    for folder in (home / "vmms" / "0123456789abcdef", home / "workspaces" / kept.workspace / "vmm"):
         folder.mkdir(parents=True)
         for name in ("v.sock", "v.sock_5001", "api.sock", "disk"):
             (folder / name).symlink_to("/nowhere")
-    sdk.start_workspace(workspace)
-    assert sdk.exec_workspace(workspace, ["echo", "fine"]).stdout == b"fine\n"
-    assert left_in(lone_pyro.home) == []
+    kept.sdk.start_workspace(kept.workspace)
+    assert kept.says("echo", "fine") == b"fine\n"
+    assert left_in(home) == []
 
 
-def test_two_daemons_started_at_once_are_one(lone_pyro: PyroCommand) -> None:
-    runs = [lone_pyro.start("run", "debian:12", "--", "echo", "fine") for _ in range(2)]
+def test_two_daemons_started_at_once_are_one(kept: Kept) -> None:
+    kept.pyro.client.stop()
+    runs = [kept.pyro.start("run", "debian:12", "--", "echo", "fine") for _ in range(2)]
     for run in runs:
         with run:
             assert run.communicate()[0] == b"fine\n"
-    assert left_in(lone_pyro.home) == []
+    assert left_in(kept.pyro.home) == []
 
 
 @pytest.mark.kvmhost_root

@@ -18,9 +18,10 @@ from pyro_mcp.process import Detached
 from pyro_mcp.process_watch import Watched
 from pyro_mcp.runtime.bundle import RuntimeBundle
 from pyro_mcp.vmm import channel
-from pyro_mcp.vmm.firecracker import FirecrackerDriver, Snapshot
+from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.firecracker_api import PAUSED, RUNNING, FirecrackerApi
 from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.template import Template
 from tests.kvmhost.machines import ROOT_AND_USER, machine
 
 _SECONDS = 120.0
@@ -79,7 +80,7 @@ async def booted(driver: FirecrackerDriver, spec: MachineSpec, folder: Path) -> 
 
 @asynccontextmanager
 async def restored(
-    driver: FirecrackerDriver, spec: MachineSpec, folder: Path, snapshot: Snapshot
+    driver: FirecrackerDriver, spec: MachineSpec, folder: Path, snapshot: Template
 ) -> AsyncIterator[GuestClient]:
     os.mkdir(folder, mode=0o700)
     log, started = channel.BoundedLog(), list[Detached]()
@@ -108,9 +109,9 @@ async def said(guest: GuestClient, script: str) -> bytes:
         return b"".join([event.data async for event in command.events() if isinstance(event, Output)])
 
 
-def moved(snapshot: Snapshot, folder: Path) -> Snapshot:
+def moved(snapshot: Template, folder: Path) -> Template:
     """Where other users may read it."""
-    kept = Snapshot(folder / "state", folder / "memory")
+    kept = Template(folder)
     for old, new in ((snapshot.state, kept.state), (snapshot.memory, kept.memory)):
         shutil.move(old, new)
         new.chmod(0o644)

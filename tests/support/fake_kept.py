@@ -198,6 +198,9 @@ class _FakeTemplates:
     async def discard(self, _template: Template) -> None:
         """See `Templates.discard`."""
 
+    def note_copy(self, _template: Template, _took_ms: int) -> None:
+        """See `Templates.note_copy`."""
+
 
 @dataclass
 class Engine:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from pyro_mcp.images.store import Store
 from pyro_mcp.process import spawn
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.template import Template, UntilReady
@@ -49,7 +50,7 @@ class FakeDriver:
 
     def shape(self, spec: MachineSpec) -> str:
         """See `Driver.shape`."""
-        assert (spec.disk_fd, spec.durable) == (0, False), "no template depends on that"
+        assert not spec.durable, "no template depends on that"
         return f"{spec.vcpu_count} {spec.mem_mib} {self.of_shape}"
 
     async def make_template(self, spec: MachineSpec, folder: Path, until_ready: UntilReady) -> None:
@@ -137,7 +138,7 @@ def waiting(told: list[Any]) -> Guest:
 def fake_host(folder: Path, boots: Boots, *, slots: int = 4, said: str = "") -> Host:
     """A host whose driver is fake; everything else that a boot touches is in `folder`."""
     return Host(
-        images=cast("object", SimpleNamespace(cache_dir=folder)),  # type: ignore[arg-type]
+        images=Store(folder),
         bundle=cast("object", SimpleNamespace(kernel="/k", initramfs="/i", modules="/m", digest="d")),  # type: ignore[arg-type]
         driver=FakeDriver(boots, said=said),  # type: ignore[arg-type]
         boot_slots=asyncio.Semaphore(slots),

@@ -31,8 +31,8 @@ class Place:
         return replace(plain, **changes)
 
     def there(self) -> set[str]:
-        """The templates, and whatever else is beside the lock."""
-        return {path.name for path in self.folder.iterdir()} - {"lock"}
+        """The templates, and whatever else is beside the lock and what is noted of trouble."""
+        return {path.name for path in self.folder.iterdir()} - {"lock", "trouble.json"}
 
 
 async def begun(templates: Templates, place: Place, **changes: Any) -> Template:

@@ -1,6 +1,6 @@
-"""The agent's end of a session's multiplexer, frame by frame: yamux written a second time, for tests.
+"""One end of a session's multiplexer, frame by frame: yamux written a second time, for tests.
 
-It sends whatever a test tells it to, right or wrong, and hands over what the host sent, undigested.
+It sends whatever a test tells it to, right or wrong, and hands over what the other end sent, undigested.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ def mux_frame(kind: int, flags: int, stream: int, length: int, payload: bytes = 
 
 
 class Wire:
-    """Reads and writes frames on the agent's end of a channel."""
+    """Reads and writes frames on one end of a channel, as a rule the agent's."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def receive(self) -> MuxFrame:
-        """The host's next frame. Raises `IncompleteReadError` when the host has closed the channel."""
+        """The other end's next frame. Raises `IncompleteReadError` when the channel has been closed."""
         version, kind, flags, stream, length = _HEADER.unpack(await self.reader.readexactly(_HEADER.size))
         assert version == 0
         payload = await self.reader.readexactly(length) if kind == DATA else b""

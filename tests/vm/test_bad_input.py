@@ -184,7 +184,8 @@ def test_a_guest_that_dies_in_the_middle_of_a_call(asked: Asked, front_end: str)
             kill(vmm)
             stdout, stderr = process.communicate(timeout=patience(60))
         said = refusal(Ended(process.returncode, stdout, stderr.decode()), "guest_gone", 2)
-    assert "pyro workspace" in said  # not that one has to make a new one
+    status = "workspace_status" if front_end == "mcp" else "pyro workspace status"
+    assert status in said  # not that one has to make a new one
     wait_until(lambda: sdk.workspace_logs(W)[-1].status == "lost")
     assert vmms_of(asked.pyro.home) == set()
     assert in_guest(asked.pyro, "cat text") == "one\ntwo\n"

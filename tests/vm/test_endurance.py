@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pace import repeated
 from tests.support.waiting import wait_until
 from tests.vm.own_cache import trouble_with_templates
 from tests.vm.pyro_command import PyroCommand, descendants, files_below, open_files
 
-_RUNS = 500
+_RUNS = repeated(500)
 _AT_ONCE = 16
 
 
 @pytest.mark.slow
-def test_500_runs_16_at_once_all_begin_as_copies_and_leave_nothing(pyro: PyroCommand) -> None:
+def test_many_runs_16_at_once_all_begin_as_copies_and_leave_nothing(pyro: PyroCommand) -> None:
     daemon = pyro.daemon_pid()
     cache = pyro.client.settings.cache_dir
     one_run(pyro, 0)

@@ -13,22 +13,37 @@ from pyro_mcp.runtime import cpio
 from pyro_mcp.runtime.bundle import find_bundle
 from tests.support.newc import replace_member
 from tests.support.waiting import wait_until
+from tests.vm import proof
 from tests.vm.pyro_command import PyroCommand, descendants
 
 _INIT = Path("build/cargo/x86_64-unknown-linux-gnu/release/pyro-hostile-init")
+_INITRAMFS = "initramfs.cpio"
+_AGENTS = "agents.cpio"  # the initramfs as it was; no manifest names it
+_WITH_TEMPLATES = "pings"  # one is enough to see that a hostile guest becomes no template
 _MEMORY_KIB = 64 * 1024  # more than a daemon with a few streams can need
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that may be changed."""
+    folder = tmp_path_factory.mktemp("hostile") / "bundle"
+    shutil.copytree(find_bundle(Settings.from_environment()).folder, folder)
+    shutil.copy(folder / _INITRAMFS, folder / _AGENTS)
+    return folder
+
+
 @pytest.fixture
-def hostile(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PyroCommand]:
+def hostile(bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PyroCommand]:
     """`pyro` with a runtime bundle whose /init is hostile in the way that the parameter names."""
-    bundle = tmp_path / "bundle"
-    shutil.copytree(find_bundle(Settings.from_environment()).folder, bundle)
-    initramfs = bundle / "initramfs.cpio"
-    changed = replace_member(initramfs.read_bytes(), "init", _INIT.read_bytes())
+    initramfs = bundle / _INITRAMFS
+    changed = replace_member((bundle / _AGENTS).read_bytes(), "init", _INIT.read_bytes())
     initramfs.write_bytes(changed + cpio.archive([cpio.file("hostile", request.param.encode())]))
-    vouch_for(bundle, "initramfs.cpio")
-    command = PyroCommand(tmp_path / "home", {"PYRO_RUNTIME_BUNDLE_DIR": str(bundle)})
+    vouch_for(bundle, _INITRAMFS)
+    settings = {"PYRO_RUNTIME_BUNDLE_DIR": str(bundle)}
+    if request.param != _WITH_TEMPLATES:
+        settings["PYRO_TEMPLATES"] = "off"
+    command = PyroCommand(tmp_path / "home", settings)
+    proof.take_over(find_bundle(command.client.settings))
     yield command
     command.client.stop()
 

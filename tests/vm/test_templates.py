@@ -1,6 +1,7 @@
 """Machines that begin as copies of one template: they share nothing that should be their own, and where there is no
 template that can be used they boot."""
 
+import asyncio
 import fcntl
 import hashlib
 import mmap
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp import Pyro
+from pyro_mcp.doctor import templates as doctor
+from pyro_mcp.doctor.report import Status
 from tests.support.waiting import wait_until
 from tests.vm.conftest import remove_workspaces
 from tests.vm.own_cache import copied_cache, copy_template, templates_in, trouble_with_templates
@@ -96,6 +99,25 @@ def says_in(sdk: Pyro, workspace: str, script: str) -> list[str]:
 
 def created(sdk: Pyro, **options: str | Path) -> str:
     return sdk.create_workspace("debian:12", mem_mib=_MEM_MIB, **options).workspace_id  # type: ignore[arg-type]
+
+
+def test_what_a_template_saves_is_shown(copying: PyroCommand, template: Path) -> None:
+    says(copying, "true")
+    sdk = Pyro(copying.client.settings)
+    environment = sdk.inspect_environment("debian:12")
+    (shown,) = environment.templates
+    facts = shown.facts
+    assert facts is not None
+    assert (facts.environment, facts.digest) == ("debian:12", environment.digest)
+    assert (facts.vmm, facts.vcpu_count, facts.mem_mib) == (CHOSEN_VMM, 1, _MEM_MIB)
+    assert facts.copy_ms is not None
+    assert min(facts.boot_ms, facts.copy_ms) > 0
+    assert shown.saved_ms == facts.boot_ms - facts.copy_ms
+    files = (template / "memory", template / "state")
+    on_disk = sum(file.stat().st_blocks * 512 for file in files)
+    assert on_disk <= shown.size_bytes < sum(file.stat().st_size for file in files), "mostly holes"
+    row = asyncio.run(doctor.examine(copying.client.settings))
+    assert (row.status, row.details) == (Status.PASS, (shown,))
 
 
 def digests_of(template: Path) -> dict[str, str]:
@@ -300,6 +322,7 @@ def test_the_next_machine_makes_a_template_in_place_of_the_damaged_one(lone: Pyr
     assert says(lone, "echo fine") == ["fine"]
     assert templates_in(template.parent) == {template}
     assert len(trouble_with_templates(lone.home)) == 1
+    assert asyncio.run(doctor.examine(lone.client.settings)).status is Status.PASS
 
 
 def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template: Path) -> None:
@@ -308,6 +331,9 @@ def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template
     for _ in range(2):
         assert says(lone, "echo fine") == ["fine"]
     assert len(trouble_with_templates(lone.home)) == 1
+    row = asyncio.run(doctor.examine(lone.client.settings))
+    assert row.status is Status.WARN
+    assert "no template could be made" in row.found
 
 
 def test_a_daemon_that_is_killed_while_it_makes_a_template_leaves_none(lone: PyroCommand, template: Path) -> None:

@@ -8,13 +8,16 @@ import pytest
 
 from pyro_mcp import Pyro
 from pyro_mcp.workspace_models import WorkspaceInfo
+from tests.support.pace import repeated
 from tests.support.waiting import wait_until
 from tests.vm.pyro_command import PyroCommand, open_files
 from tests.vm.vmms import vmms_of
 
 _WORKSPACES = 20
-_COMMANDS = 1000
-# What the daemon may grow by over 900 commands: allocator noise, not a cost per command.
+_ROUNDS = repeated(40)
+_COMMANDS = repeated(1000)
+_WARM_UP = repeated(100)
+# What the daemon may grow by over all commands but those of the warm-up: allocator noise, not a cost per command.
 _GROWTH_KIB = 4096
 
 
@@ -29,13 +32,13 @@ def sdk(lone_pyro: PyroCommand) -> Iterator[Pyro]:
 
 
 @pytest.mark.slow
-def test_1000_commands_in_one_workspace(sdk: Pyro, lone_pyro: PyroCommand) -> None:
+def test_many_commands_in_one_workspace(sdk: Pyro, lone_pyro: PyroCommand) -> None:
     made = sdk.create_workspace("debian:12")
     daemon = lone_pyro.daemon_pid()
-    for number in range(100):
+    for number in range(_WARM_UP):
         one_command(sdk, made.workspace_id, number)
     memory, files = resident_kib(daemon), open_files(daemon)
-    for number in range(100, _COMMANDS):
+    for number in range(_WARM_UP, _COMMANDS):
         one_command(sdk, made.workspace_id, number)
     assert resident_kib(daemon) - memory < _GROWTH_KIB
     wait_until(lambda: open_files(daemon) == files)
@@ -49,7 +52,7 @@ def test_two_clients_on_one_workspace(sdk: Pyro, lone_pyro: PyroCommand) -> None
 
     def client(name: str) -> None:
         own = Pyro(lone_pyro.client.settings)
-        for number in range(40):
+        for number in range(_ROUNDS):
             path, text = f"{name}/{number % 5}", f"{name} {number}\n"
             own.write_workspace_file(made.workspace_id, path, text)
             ended = own.exec_workspace(made.workspace_id, ["cat", path])

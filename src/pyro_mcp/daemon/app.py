@@ -34,7 +34,7 @@ from pyro_mcp.daemon.exec_routes import ExecRoutes
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.daemon.workspace_routes import WorkspaceRoutes
 from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
-from pyro_mcp.images import prune, store
+from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import DaemonHello, PruneRequest, PullRequest, RunAccepted, RunRequest
 from pyro_mcp.version import __version__
@@ -127,7 +127,8 @@ class _Handlers:
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        return answer(store.inspect(self.daemon.images, request.path_params["name"]))
+        daemon, name = self.daemon, request.path_params["name"]
+        return answer(await environments.inspect_environment(daemon.images, daemon.templates, name))
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)
@@ -143,14 +144,10 @@ class _Handlers:
 
     async def prune(self, request: Request) -> Response:
         wanted = await decoded(PruneRequest, request)
+        daemon = self.daemon
         if not wanted.dry_run:
-            await self.daemon.workspaces.pool.rest()  # what they have begun from is removed
-        report = await prune.prune(self.daemon.images, dry_run=wanted.dry_run)
-        if self.daemon.templates is not None:
-            also = await self.daemon.templates.prune(dry_run=wanted.dry_run)
-            freed = report.freed_bytes + also.freed_bytes
-            report = models.PruneReport((*report.removed, *also.removed), freed, wanted.dry_run)
-        return answer(report)
+            await daemon.workspaces.pool.rest()  # what they have begun from is removed
+        return answer(await environments.prune_environments(daemon.images, daemon.templates, dry_run=wanted.dry_run))
 
     async def shutdown(self, _request: Request) -> Response:
         if not await self.daemon.activity.alone(_LAST_REQUESTS_SECONDS):

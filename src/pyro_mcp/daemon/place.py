@@ -50,10 +50,13 @@ class DaemonPlace:
                 self.home.chmod(0o700)
 
     def connect(self) -> socket.socket:
-        """A connection to the daemon. Raises `OSError` when there is none, `InvalidRequest` when it is not ours."""
+        """A connection to the daemon.
+
+        Raises `OSError` when there is none, `InvalidRequest` when it is not ours, and `HostUnfit` where we may not ask.
+        """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with self._short_path() as path:
+            with _using(self.socket_path, PermissionError), self._short_path() as path:
                 connection.connect(path)
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
             _, uid, _ = _UCRED.unpack(credentials)
@@ -111,11 +114,11 @@ class DaemonPlace:
 
 
 @contextlib.contextmanager
-def _using(path: Path) -> Iterator[None]:
-    """Around what needs a file or folder of the place: name it where it cannot be used."""
+def _using(path: Path, failure: type[OSError] = OSError) -> Iterator[None]:
+    """Around what needs a file or folder of the place: name it where it cannot be used, which such a failure tells."""
     try:
         yield
-    except OSError as error:
+    except failure as error:
         raise HostUnfit(
             "home_unusable",
             f"cannot use {path} (see PYRO_HOME): {error.strerror}",

@@ -21,7 +21,7 @@ from pyro_mcp.vmm import cgroup, confine
 from pyro_mcp.vmm.own_folder import remove_leftovers
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import default_boot_slots, verified_host
-from pyro_mcp.workspace.templates import Templates
+from pyro_mcp.workspace.templates import FOLDER, Templates
 from pyro_mcp.workspace.vmm_choice import VmmChoice, run_dir
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = told_to_end.set
     images, boot_slots = Store(settings.cache_dir), default_boot_slots()
     choice = VmmChoice(settings, confined=unconfined is None)
-    templates = Templates(settings.cache_dir / "templates") if settings.templates == "on" else None
+    templates = Templates(settings.cache_dir / FOLDER) if settings.templates == "on" else None
     find_host = partial(verified_host, settings, images, boot_slots, choice, templates)
     await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)

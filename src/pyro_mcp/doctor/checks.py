@@ -15,6 +15,7 @@ from pyro_mcp.doctor import (
     network,
     qemu,
     system,
+    templates,
 )
 from pyro_mcp.doctor.run import Check
 from pyro_mcp.doctor.shared import Shared
@@ -35,6 +36,7 @@ def all_checks(settings: Settings, environment: str | None) -> tuple[Check, ...]
         Check(network.NAME, network.examine),
         Check(daemon.NAME, partial(daemon.examine, settings), daemon.SECONDS),
         Check(environments.NAME, partial(environments.examine, shared)),
+        Check(templates.NAME, partial(templates.examine, settings)),
     )
     if environment is not None:
         name = catalog.lookup(environment).name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyro_mcp.config import Settings
 from pyro_mcp.doctor.mending import as_root
-from pyro_mcp.doctor.report import Row, failed, listed, passed, warning
+from pyro_mcp.doctor.report import Row, failed, listed, passed, size, warning
 from pyro_mcp.images import catalog
 from pyro_mcp.workspace.boot import DISK_MIB
 
@@ -46,7 +46,7 @@ async def examine(settings: Settings) -> Row:
         Place(settings.home, "PYRO_HOME", _LEAST_BYTES),
     )
     findings = [await asyncio.to_thread(look_at, place) for place in places]
-    need = f"a pull of {catalog.DEFAULT} takes up to {_size(pull)}, the disk of a VM up to {_size(disk)}"
+    need = f"a pull of {catalog.DEFAULT} takes up to {size(pull)}, the disk of a VM up to {size(disk)}"
     return row_for(findings, need)
 
 
@@ -68,7 +68,7 @@ def row_for(findings: Sequence[Finding], need: str) -> Row:
     for finding in findings:
         if finding.unwritable is not None:
             return failed(NAME, finding.unwritable, _mend_unwritable(finding.place))
-    free = listed(f"{_size(finding.free_bytes)} free in {finding.place.folder}" for finding in findings)
+    free = listed(f"{size(finding.free_bytes)} free in {finding.place.folder}" for finding in findings)
     for finding in findings:
         place = finding.place
         if finding.free_bytes < place.wanted_bytes:
@@ -82,8 +82,3 @@ def _mend_unwritable(place: Place) -> str:
     owner = f"{os.geteuid()}:{os.getegid()}"
     chown = as_root(f"chown -R {owner} {place.folder}")
     return f"{chown} (if it is there), or set {place.setting} to a folder that you can write"
-
-
-def _size(count: int) -> str:
-    mib = count / _MIB
-    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

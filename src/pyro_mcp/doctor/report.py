@@ -1,11 +1,13 @@
 """What a check found, and the verdict over all of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from pyro_mcp.errors import GuestFailed, PyroError
+from pyro_mcp.models import TemplateInfo
 
+_MIB = 1 << 20
 REPORT_IT = "report it as a fault of pyro, with the output of: pyro doctor --json"
 
 
@@ -19,12 +21,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report: what was found, as a sentence, and what mends it (never for a PASS, always else)."""
+    """One line of the report: what was found, as a sentence, and what mends it (never for a PASS, always else).
+
+    `details` are the figures behind the sentence, for programs.
+    """
 
     name: str
     status: Status
     found: str
     mend: str | None = None
+    details: tuple[TemplateInfo, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.mend is None) is not (self.status is Status.PASS):
@@ -47,12 +53,12 @@ class Report:
         return {"ok": self.ok, "rows": [asdict(row) for row in self.rows], "duration_ms": self.duration_ms}
 
 
-def passed(name: str, found: str) -> Row:
-    return Row(name, Status.PASS, found)
+def passed(name: str, found: str, details: Sequence[TemplateInfo] = ()) -> Row:
+    return Row(name, Status.PASS, found, details=tuple(details))
 
 
-def warning(name: str, found: str, mend: str) -> Row:
-    return Row(name, Status.WARN, found, mend)
+def warning(name: str, found: str, mend: str, details: Sequence[TemplateInfo] = ()) -> Row:
+    return Row(name, Status.WARN, found, mend, tuple(details))
 
 
 def failed(name: str, found: str, mend: str) -> Row:
@@ -69,3 +75,9 @@ def listed(words: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    mib = count / _MIB
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

@@ -144,19 +144,19 @@ def file_name(name: str) -> str:
 
 def reference(store: Store, name: str) -> Reference | None:
     """What the name stands for, or None if nothing is installed or what is written there makes no sense."""
-    return _read(store.reference_file(name), Reference)
+    return read_json(store.reference_file(name), Reference)
 
 
 def references(store: Store) -> tuple[Reference, ...]:
     """All names that stand for something, also those of another version's catalog."""
-    found = (_read(file, Reference) for file in sorted(store.environments.glob("*.json")))
+    found = (read_json(file, Reference) for file in sorted(store.environments.glob("*.json")))
     return tuple(each for each in found if each is not None)
 
 
 def manifest(store: Store, digest: str) -> Manifest | None:
     """What an image is, or None if it is not there."""
     folder = store.image_folder(digest)
-    return _read(folder / MANIFEST_FILE, Manifest) if (folder / IMAGE_FILE).exists() else None
+    return read_json(folder / MANIFEST_FILE, Manifest) if (folder / IMAGE_FILE).exists() else None
 
 
 def list_environments(store: Store) -> tuple[EnvironmentInfo, ...]:
@@ -206,18 +206,26 @@ async def open_digest(store: Store, name: str, digest: str) -> OpenImage:
     return image
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a dataclass as a file that is there whole or not at all, also after a power failure."""
+def digest_in(image: Path) -> str | None:
+    """The digest that an image's path names, or None for a file that is not in a store."""
+    prefix, _, digest = image.parent.name.partition("-")
+    return digest if prefix == "sha256" else None
+
+
+def write_json(path: Path, value: object, *, lasting: bool = True) -> None:
+    """Write a dataclass as a file that is there whole or not at all, also after a power failure if it is `lasting`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w") as file:
             json.dump(models.encode(value), file, indent=1)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -249,10 +257,11 @@ def _blocks(path: str) -> int:
         return 0
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """What `write_json` wrote, or None if it is not there or makes no sense."""
     try:
         return models.decode(kind, json.loads(path.read_text()))
-    except (OSError, ValueError, InvalidRequest):
+    except (OSError, ValueError, RecursionError, InvalidRequest):
         return None
 
 

@@ -5,13 +5,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyro_mcp
 from pyro_mcp.config import Settings
 from pyro_mcp.errors import InternalError, PyroError
+from pyro_mcp.mcp.hints import for_models
 
 _MOST_CHARACTERS = 4000
 _PATH = re.compile(r"(?<![\w./])/[\w.@+~/:-]+")
@@ -19,8 +20,8 @@ _PATH = re.compile(r"(?<![\w./])/[\w.@+~/:-]+")
 _COMMON = ("/workspace", "/dev", "/proc", "/sys", "/bin", "/usr", "/etc", "/tmp", "/var", "/root", "/opt", "/v1")  # noqa: S108
 
 
-def failure_text(error: Exception, arguments: Mapping[str, Any]) -> str:
-    """What a model is told of a failure; one that nobody foresaw goes to stderr in full."""
+def failure_text(error: Exception, arguments: Mapping[str, Any], tools: Collection[str] = ()) -> str:
+    """What a model that has these tools is told of a failure; one that nobody foresaw goes to stderr in full."""
     if not isinstance(error, PyroError):
         traceback.print_exception(error, file=sys.stderr)
         error = InternalError(
@@ -31,7 +32,7 @@ def failure_text(error: Exception, arguments: Mapping[str, Any]) -> str:
         "." if "\n" not in message else "\n"
     )  # some show lines of a file or a console
     if error.hint:
-        words += f" Hint: {error.hint.rstrip('.')}."
+        words += f" Hint: {for_models(error.hint, tools).rstrip('.')}."
     return without_host_paths(words, json.dumps(arguments, ensure_ascii=False))[:_MOST_CHARACTERS]
 
 

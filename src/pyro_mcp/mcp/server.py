@@ -66,7 +66,7 @@ class _Tools:
             call = Call(self._pyro, self._limits, _sender(context))
             reply = await tool.run(call, parse(tool.name, tool.parameters, arguments))
         except Exception as error:
-            words = failure_text(error, arguments)
+            words = failure_text(error, arguments, self._tools)
             return CallToolResult(content=[TextContent(text=words)], is_error=True)
         return CallToolResult(content=[TextContent(text=reply.text)], structured_content=plain(reply.result))
 

@@ -22,7 +22,9 @@ else:
         {
             ".codec": ("decode", "encode"),
             ".daemon": ("ChatHost", "DaemonHello"),
-            ".environments": ("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest"),
+            ".environments": (
+                *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
+            ),
             ".event": ("Event",),
             ".progress": ("Progress",),
             ".ranges": ("MEM_MIB_RANGE", "TIMEOUT_SECONDS_RANGE", "VCPU_RANGE"),

@@ -6,8 +6,59 @@ from pyro_mcp.models.event import Event
 
 
 @dataclass(frozen=True)
+class TemplateFacts:
+    """What is known of a template: which machines begin from it (`mem_mib` in MiB) and what that saves, as measured.
+
+    `environment` and `digest` are the image's, None where that has no name (any more). `boot_ms` is what it took to
+    boot it until its agent waited, `copy_ms` what a copy took until its agent answered, None until there was one.
+    """
+
+    environment: str | None
+    digest: str | None
+    vmm: str
+    vcpu_count: int
+    mem_mib: int
+    made_at: str
+    boot_ms: int
+    copy_ms: int | None = None
+
+    @property
+    def saved_ms(self) -> int | None:
+        """What a copy saves; negative where booting is quicker."""
+        return None if self.copy_ms is None else self.boot_ms - self.copy_ms
+
+    @property
+    def machine(self) -> str:
+        """The machine in words."""
+        cpus = "1 vCPU" if self.vcpu_count == 1 else f"{self.vcpu_count} vCPUs"
+        return f"{self.environment or 'an image without a name'}, {cpus}, {self.mem_mib} MiB, {self.vmm}"
+
+    @property
+    def saving(self) -> str:
+        """What a copy saves, in words."""
+        if self.copy_ms is None or self.saved_ms is None:
+            return f"no machine has begun from it yet; booting took {_seconds(self.boot_ms)}"
+        times = f"({_seconds(self.copy_ms)} instead of {_seconds(self.boot_ms)})"
+        return f"saves {_seconds(self.saved_ms)} per machine {times}" if self.saved_ms > 0 else f"saves nothing {times}"
+
+
+@dataclass(frozen=True)
+class TemplateInfo:
+    """A template in the cache. `size_bytes` is what it takes on disk; without `facts`, no more is known."""
+
+    name: str
+    size_bytes: int
+    used_at: str
+    facts: TemplateFacts | None = None
+    saved_ms: int | None = None
+
+
+@dataclass(frozen=True)
 class EnvironmentInfo(Event):
-    """An environment of the catalog and what is installed of it. `size_bytes` is what it takes on disk."""
+    """An environment of the catalog and what is installed of it. `size_bytes` is what it takes on disk.
+
+    `contents` and `templates`, from which its machines begin, are told where one environment is asked for.
+    """
 
     name: str
     description: str
@@ -18,6 +69,7 @@ class EnvironmentInfo(Event):
     source: str | None = None
     installed_at: str | None = None
     contents: tuple[str, ...] = ()
+    templates: tuple[TemplateInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,3 +93,8 @@ class PruneReport:
     removed: tuple[str, ...]
     freed_bytes: int
     dry_run: bool
+
+
+def _seconds(milliseconds: int) -> str:
+    seconds = milliseconds / 1000
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"

@@ -15,7 +15,16 @@ from pyro_mcp.late import names_from
 
 if TYPE_CHECKING:
     from pyro_mcp.events import OutputChunk
-    from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, RunFinished, RunRequest, RunStarted
+    from pyro_mcp.models import (
+        EnvironmentInfo,
+        Progress,
+        PruneReport,
+        RunFinished,
+        RunRequest,
+        RunStarted,
+        TemplateFacts,
+        TemplateInfo,
+    )
     from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream
     from pyro_mcp.sdk.asynchronous import AsyncPyro
     from pyro_mcp.sdk.exec_stream import ExecStream
@@ -49,6 +58,7 @@ else:
             "pyro_mcp.events": ("OutputChunk",),
             "pyro_mcp.models": (
                 *("EnvironmentInfo", "Progress", "PruneReport", "RunFinished", "RunRequest", "RunStarted"),
+                *("TemplateFacts", "TemplateInfo"),
             ),
             ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
             ".asynchronous": ("AsyncPyro",),
@@ -96,6 +106,8 @@ __all__ = [
     "RunStream",
     "SeedInfo",
     "SyncReport",
+    "TemplateFacts",
+    "TemplateInfo",
     "WorkspaceInfo",
     "WrittenFile",
 ]

@@ -14,7 +14,7 @@ class EnvironmentCalls(Calls):
         return tuple(models.decode(sdk.EnvironmentInfo, info) for info in listed)
 
     def inspect_environment(self, environment: str) -> "sdk.EnvironmentInfo":
-        """One environment, with the packages in it. Raises `NotFound`."""
+        """One environment, with the packages in it and the templates of its machines. Raises `NotFound`."""
         return self._get(sdk.EnvironmentInfo, environment_path(environment))
 
     def pull_environment(

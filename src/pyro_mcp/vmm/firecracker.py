@@ -20,27 +20,19 @@ from pathlib import Path
 from pyro_mcp import sparse
 from pyro_mcp.process import Detached
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, user_ids, vmm_process, vsock
+from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, vmm_process, vsock
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi, SnapshotPaths
 from pyro_mcp.vmm.firecracker_config import DISK, configuration, configuration_file
+from pyro_mcp.vmm.firecracker_sandbox import PROGRAM, sandbox_for
 from pyro_mcp.vmm.inputs import seen_inside
-from pyro_mcp.vmm.kvm_device import access_for
 from pyro_mcp.vmm.machine import Machine, MachineSpec, OpenChannel
-from pyro_mcp.vmm.own_folder import hand_over, own_folder
+from pyro_mcp.vmm.own_folder import own_folder
 from pyro_mcp.vmm.template import Template, UntilReady
 
-_PROGRAM = confine.INPUTS / "firecracker"
-_TAKEN = SnapshotPaths("snapshot.state", "snapshot.memory")
-_RESTORED = SnapshotPaths(str(confine.INPUTS / _TAKEN.state), str(confine.INPUTS / _TAKEN.memory))
+# The names of a `Template`'s files.
+_TAKEN = SnapshotPaths("state", "memory")
+_RESTORED = SnapshotPaths(str(confine.INPUTS / "snapshot.state"), str(confine.INPUTS / "snapshot.memory"))
 _WITH_API = ("--api-sock", firecracker_api.SOCKET)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A machine's memory and devices as they were at one moment, in two files. Its disk is not among them."""
-
-    state: Path
-    memory: Path
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class FirecrackerDriver:
         """See `Driver.channel`."""
         if spec.template is None:
             return partial(_open_channel, folder, listener)
-        return _Restoring(self, folder, _snapshot_of(spec.template)).open_channel
+        return _Restoring(self, folder, spec.template).open_channel
 
     def shape(self, spec: MachineSpec) -> str:
         """See `Driver.shape`."""
@@ -118,44 +110,44 @@ class FirecrackerDriver:
         """Let them go on. Raises `GuestFailed`."""
         await FirecrackerApi(folder).resume()
 
-    async def snapshot(self, folder: Path) -> Snapshot:
-        """Write down memory and devices of a kept machine that is paused; its disk is the caller's to copy meanwhile.
+    async def snapshot(self, folder: Path) -> Template:
+        """Write down a kept machine that is paused; its disk is the caller's to copy meanwhile.
 
-        The files are new ones in its folder, for the caller to move away. Raises `GuestFailed`.
+        The files are new ones in its VMM's folder, for the caller to move away. Raises `GuestFailed`.
         """
         await FirecrackerApi(folder).create_snapshot(_TAKEN)
-        return Snapshot(folder / _TAKEN.state, folder / _TAKEN.memory)
+        return Template(folder)
 
     def start_restored(
         self,
         spec: MachineSpec,
         folder: Path,
-        snapshot: Snapshot,
+        template: Template,
         log_fd: int,
         before_start: Callable[[Detached], None],
     ) -> Detached:
-        """As `start_kept`, for a machine like the one that the snapshot is of; it begins when told to `restore`.
+        """As `start_kept`, for a machine like the one that was written down; it begins when told to `restore`.
 
         Raises `OSError`, too.
         """
-        for file in (snapshot.state, snapshot.memory):
+        for file in (template.state, template.memory):
             _check_regular(file)
             file.chmod(0o444)  # the VMM that reads it need not be of the user that wrote it
-        program = self._program(spec, folder, spec.disk_fd, snapshot=snapshot)
+        program = self._program(spec, folder, spec.disk_fd, template=template)
         return vmm_process.start_kept(program, log_fd, before_start)
 
-    async def restore(self, folder: Path, snapshot: Snapshot) -> None:
-        """Let a machine of `start_restored` go on where the snapshot was made. Raises `GuestFailed`."""
+    async def restore(self, folder: Path, template: Template) -> None:
+        """Let a machine of `start_restored` go on where that one was. Raises `GuestFailed`."""
         api = FirecrackerApi(folder)
         await api.wait_until_there()
-        outside = SnapshotPaths(str(snapshot.state), str(snapshot.memory))
+        outside = SnapshotPaths(str(template.state), str(template.memory))
         await api.load_snapshot(_RESTORED if self.confined else outside)
 
     @contextmanager
     def _starting(self, spec: MachineSpec, folder: Path, *words: str) -> Iterator[vmm_process.Program]:
         """What starts the machine, which boots or waits to be restored; `words` are for the former."""
         if spec.template is not None:
-            yield self._program(spec, folder, spec.disk_fd, snapshot=_snapshot_of(spec.template))
+            yield self._program(spec, folder, spec.disk_fd, template=spec.template)
             return
         with self._booting(spec, folder, *words) as program:
             yield program
@@ -176,50 +168,42 @@ class FirecrackerDriver:
         folder: Path,
         *fds: int,
         words: Sequence[str] = _WITH_API,
-        snapshot: Snapshot | None = None,
+        template: Template | None = None,
     ) -> vmm_process.Program:
         (folder / DISK).symlink_to(f"/proc/self/fd/{spec.disk_fd}")
         return vmm_process.Program(
-            [str(_PROGRAM if self.confined else self.program), *words, "--level", "Error"],
+            [str(PROGRAM if self.confined else self.program), *words, "--level", "Error"],
             fds,
             # It may write its guest's memory into a file.
             confine.limits(mem_mib=spec.mem_mib, file_bytes=max(os.fstat(spec.disk_fd).st_size, spec.mem_mib << 20)),
-            self._sandbox(spec, folder, snapshot) if self.confined else None,
+            self._sandbox(spec, folder, template) if self.confined else None,
             cgroup.name_for(folder),
             spec.mem_mib,
             folder,
         )
 
-    def _sandbox(self, spec: MachineSpec, folder: Path, snapshot: Snapshot | None) -> confine.Sandbox:
+    def _sandbox(self, spec: MachineSpec, folder: Path, template: Template | None) -> confine.Sandbox:
         _, inputs = seen_inside(spec)
-        shown = {**inputs, _PROGRAM: self.program}
-        if snapshot is not None:
-            shown |= {Path(_RESTORED.state): snapshot.state, Path(_RESTORED.memory): snapshot.memory}
-        user = user_ids.for_vmm()
-        access = access_for(user, folder)
-        if user is not None:
-            hand_over(user, folder, spec.disk_fd)
-        return confine.Sandbox(shown, folder, access, user)
+        restored = {}
+        if template is not None:
+            restored = {Path(_RESTORED.state): template.state, Path(_RESTORED.memory): template.memory}
+        return sandbox_for(self.program, {**inputs, **restored}, folder, spec.disk_fd)
 
 
 @dataclass
 class _Restoring:
-    """A machine that begins from a snapshot when its channel is opened for the first time."""
+    """A machine that begins from a template when its channel is opened for the first time."""
 
     driver: FirecrackerDriver
     folder: Path
-    snapshot: Snapshot
+    template: Template
     restored: bool = False
 
     async def open_channel(self) -> socket.socket:
         if not self.restored:
-            await self.driver.restore(self.folder, self.snapshot)
+            await self.driver.restore(self.folder, self.template)
             self.restored = True
         return await vsock.open_connection(self.folder)
-
-
-def _snapshot_of(template: Template) -> Snapshot:
-    return Snapshot(template.state, template.memory)
 
 
 def _take(folder: Path, template: Template) -> None:

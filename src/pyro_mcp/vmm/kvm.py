@@ -15,12 +15,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pyro_mcp.process import Tail
-from pyro_mcp.vmm import cgroup, confine, user_ids, vmm_process
+from pyro_mcp.vmm import cgroup, confine, vmm_process
 from pyro_mcp.vmm.firecracker_config import configuration_file
-from pyro_mcp.vmm.kvm_device import DEVICE, access_for
-from pyro_mcp.vmm.own_folder import hand_over, own_folder
+from pyro_mcp.vmm.firecracker_sandbox import PROGRAM, sandbox_for
+from pyro_mcp.vmm.kvm_device import DEVICE
+from pyro_mcp.vmm.own_folder import own_folder
 
 # Real hardware takes a quarter of a second; a host that is itself emulated takes up to six.
 PROOF_SECONDS = 8.0
@@ -36,7 +38,6 @@ _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints
 # How whoever ends before the VMM has started begins its line.
 _SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"gate: ")
 # The names of files inside the sandbox.
-_FIRECRACKER = confine.INPUTS / "firecracker"
 _KERNEL = confine.INPUTS / "kernel"
 _INITRAMFS = confine.INPUTS / "initramfs"
 
@@ -82,13 +83,13 @@ async def prove(
 
 
 def remember(folder: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
-    """Keep a verdict for as long as this host runs with this bundle.
+    """Keep a verdict for as long as this host runs, with this bundle; other bundles have others.
 
     What the device file alone told is not kept: permissions can change at any time, and looking again costs nothing.
     """
     if verdict.state not in (KvmState.WORKS, KvmState.NO_GUEST):
         return
-    record = {"boot_id": _boot_id(), "bundle": bundle_digest, "verdict": asdict(verdict)}
+    record = {"boot_id": _boot_id(), "verdicts": {**_verdicts(folder), bundle_digest: asdict(verdict)}}
     temporary = folder / f".{_MEMORY_FILE}.{os.getpid()}.tmp"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,13 +104,19 @@ def remember(folder: Path, bundle_digest: str, verdict: KvmVerdict) -> None:
 def remembered(folder: Path, bundle_digest: str) -> KvmVerdict | None:
     """The verdict kept since this host started and for this bundle, if there is one."""
     try:
-        record = json.loads((folder / _MEMORY_FILE).read_text())
-        if (record["boot_id"], record["bundle"]) != (_boot_id(), bundle_digest):
-            return None
-        verdict = record["verdict"]
+        verdict = _verdicts(folder)[bundle_digest]
         return KvmVerdict(KvmState(verdict["state"]), str(verdict["detail"]), int(verdict["duration_ms"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
+
+
+def _verdicts(folder: Path) -> dict[str, Any]:
+    """What is kept since this host started, by bundle; it is whatever somebody wrote."""
+    try:
+        record = json.loads((folder / _MEMORY_FILE).read_text())
+        return dict(record["verdicts"]) if record["boot_id"] == _boot_id() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _boot_id() -> str:
@@ -162,13 +169,8 @@ def _program(
     group = cgroup.name_for(folder)
     if not confined:
         return vmm_process.Program([str(firecracker), *words], (config,), limits, None, group, _MEM_MIB, folder)
-    user = user_ids.for_vmm()
-    access = access_for(user, folder)
-    if user is not None:
-        hand_over(user, folder)
-    inputs = {_FIRECRACKER: firecracker, _KERNEL: kernel, _INITRAMFS: initramfs}
-    sandbox = confine.Sandbox(inputs, folder, access, user)
-    return vmm_process.Program([str(_FIRECRACKER), *words], (config,), limits, sandbox, group, _MEM_MIB, folder)
+    sandbox = sandbox_for(firecracker, {_KERNEL: kernel, _INITRAMFS: initramfs}, folder)
+    return vmm_process.Program([str(PROGRAM), *words], (config,), limits, sandbox, group, _MEM_MIB, folder)
 
 
 def _configuration(kernel: Path, initramfs: Path, confined: bool) -> Mapping[str, object]:

@@ -1,6 +1,7 @@
-"""A template: a guest that has booted and waits to be told what machine it is, written down.
+"""A template: a machine that was written down as it was at one moment, for others to begin as its copies.
 
-A machine that begins as a template's copy has a kernel that runs and an agent that answers, and pays for neither.
+As a rule its guest has booted and waits to be told what machine it is: a copy has a kernel that runs and an agent that
+answers, and pays for neither. Its disk is no part of it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ UntilReady = Callable[[OpenChannel], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Template:
-    """The files of one, in a folder that nobody writes to any more."""
+    """The files of one, in a folder."""
 
     folder: Path
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from pyro_mcp import tasks
-from pyro_mcp.images import debian, pull, store
+from pyro_mcp.images import debian, prune, pull, store
 from pyro_mcp.images.store import Store
-from pyro_mcp.models import EnvironmentInfo, Progress
+from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, TemplateInfo
+from pyro_mcp.workspace.templates import Templates
 
 Report = Callable[[Progress], Awaitable[None]]
 _STEPS_KEPT = 64
@@ -27,6 +29,29 @@ async def pull_environment(images: Store, name: str, source: str | None, report:
     """
     async with _relay(report) as tell:
         return await pull.pull(images, name, debian.source(source), tell)
+
+
+async def inspect_environment(images: Store, templates: Templates | None, name: str) -> EnvironmentInfo:
+    """One environment, with the packages inside and the templates of its machines. Raises `NotFound`."""
+    info = await asyncio.to_thread(store.inspect, images, name)
+    if templates is None:
+        return info
+    every = await asyncio.to_thread(templates.infos)
+    return replace(info, templates=tuple(each for each in every if _is_of(each, info)))
+
+
+def _is_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
+    facts = template.facts
+    return facts is not None and (facts.environment == info.name or (facts.digest or "") == info.digest)
+
+
+async def prune_environments(images: Store, templates: Templates | None, *, dry_run: bool) -> PruneReport:
+    """Remove what nothing uses, and all templates, or with `dry_run` only say what that would be."""
+    report = await prune.prune(images, dry_run=dry_run)
+    if templates is None:
+        return report
+    also = await templates.prune(dry_run=dry_run)
+    return PruneReport((*report.removed, *also.removed), report.freed_bytes + also.freed_bytes, dry_run)
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ async def start(
 
         async def attempt(trial: boot.Trial) -> KeptMachine:
             spec = await trial.equipped(wanted)
-            async with host.boot_slots:
+            async with host.boot_slots, trial.timed():
                 folder = await asyncio.to_thread(places.fresh_vmm_folder, record.workspace_id)
                 start = _Start(trial.driver, spec, folder, before_start)
                 return await _boot(start, identity, trial.ready_seconds)

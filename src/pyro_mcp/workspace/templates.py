@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,21 +24,25 @@ from pyro_mcp.errors import PyroError
 from pyro_mcp.guest import client
 from pyro_mcp.images import disk, locks, no_seed
 from pyro_mcp.images.store import disk_usage
-from pyro_mcp.models import PruneReport
+from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.template import Template
+from pyro_mcp.workspace import template_facts, template_trouble
 from pyro_mcp.workspace.blank import DISK_MIB
+from pyro_mcp.workspace.template_facts import TimedBoot
 
 if TYPE_CHECKING:
     from pyro_mcp.workspace.host import Host
 
 log = logging.getLogger(__name__)
+FOLDER = "templates"  # in the cache
 # Changes with what a template is; those of another generation are not used.
 _GENERATION = 1
 _READY_SECONDS = 60.0
 _MOST = 8  # templates in the cache; those that were not used for longest go first
 _MOST_DISCARDED = 3  # of one shape, in one daemon's life
+_TIMED_COPIES = 2  # of one template in one daemon's life: the first may have to read it into memory
 _USED = "used"  # its modification time is that of the last use
 _UNFINISHED = "new-"
 
@@ -50,6 +55,7 @@ class Templates:
     _making: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _unmakeable: set[str] = field(default_factory=set)
     _discarded: Counter[str] = field(default_factory=Counter)
+    _copies: Counter[str] = field(default_factory=Counter)
 
     async def begin_from(self, host: "Host", spec: MachineSpec) -> MachineSpec:
         """The same machine, as a template's copy if there is one or one can be made now; that takes a boot."""
@@ -61,7 +67,19 @@ class Templates:
             os.utime(template.folder / _USED)
         return replace(spec, template=template)
 
-    async def discard(self, template: Template) -> None:
+    def note_copy(self, template: Template, took_ms: int) -> None:
+        """How long a machine took to begin from it; kept for `infos`."""
+        key = template.folder.name
+        self._copies[key] += 1
+        if self._copies[key] <= _TIMED_COPIES:
+            template_facts.note_copy(template.folder, took_ms, if_unknown=self._copies[key] < _TIMED_COPIES)
+
+    def infos(self) -> tuple[TemplateInfo, ...]:
+        """Those that are there, the one used last first; blocks."""
+        found = (_info(Template(folder)) for folder in self._folders())
+        return tuple(sorted((info for info in found if info is not None), key=lambda info: info.used_at, reverse=True))
+
+    async def discard(self, template: Template, why: str) -> None:
         """Remove one that a machine could not begin from; a new one is made in its place, but not over and over."""
         if not _is_whole(template):
             return  # somebody removed it meanwhile, and that is why
@@ -69,12 +87,20 @@ class Templates:
         self._discarded[key] += 1
         if self._discarded[key] >= _MOST_DISCARDED:
             self._unmakeable.add(key)
+        template_trouble.note(self.folder, key, template_trouble.DISCARDED, why)
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
                 await _removed(template.folder)
 
     async def prune(self, *, dry_run: bool) -> PruneReport:
-        """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on."""
+        """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on.
+
+        What could not be made is tried again.
+        """
+        if not dry_run:
+            self._unmakeable.clear()
+            self._discarded.clear()
+            template_trouble.forget(self.folder)
         if not self.folder.exists():
             return PruneReport((), 0, dry_run)
         async with locks.for_long(self.folder / "lock", lambda: None):
@@ -89,7 +115,7 @@ class Templates:
         return PruneReport(tuple(f"template {folder.name}" for folder in folders), freed, dry_run)
 
     def _folders(self) -> list[Path]:
-        return sorted(entry for entry in self.folder.iterdir() if entry.is_dir())
+        return sorted(entry for entry in self.folder.glob("*") if entry.is_dir())
 
     async def _made(self, host: "Host", spec: MachineSpec, template: Template) -> bool:
         key = template.folder.name
@@ -104,6 +130,7 @@ class Templates:
             except (PyroError, OSError) as error:
                 log.warning("machines boot, because no template could be made: %s", error)
                 self._unmakeable.add(key)
+                template_trouble.note(self.folder, key, template_trouble.NOT_MADE, str(error))
                 return False
         return True
 
@@ -113,8 +140,12 @@ class Templates:
         try:
             unfinished.mkdir()
             async with _blank_machine(host, spec) as plain:
-                await host.driver.make_template(plain, unfinished, _until_ready)
+                boot = TimedBoot(_until_ready)
+                await host.driver.make_template(plain, unfinished, boot.until_ready)
+            if boot.ms is not None:
+                template_facts.write(unfinished, host, spec, boot.ms)
             await to_the_end(asyncio.to_thread(_finish, unfinished, template))
+            template_trouble.forget(self.folder, template.folder.name)
         finally:
             await _removed(unfinished)
 
@@ -129,7 +160,7 @@ class Templates:
 
 
 def _key(host: "Host", spec: MachineSpec) -> str:
-    shape = host.driver.shape(replace(spec, disk_fd=0, durable=False))
+    shape = host.driver.shape(replace(spec, durable=False))
     files = [host.bundle.digest, str(spec.image)]  # an image's path names its digest
     text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
@@ -154,6 +185,23 @@ async def _blank_machine(host: "Host", spec: MachineSpec) -> AsyncIterator[Machi
 def _is_whole(template: Template) -> bool:
     # It gets its name when it is whole.
     return not template.folder.name.startswith(_UNFINISHED) and (template.folder / _USED).exists()
+
+
+def _info(template: Template) -> TemplateInfo | None:
+    try:
+        used = (template.folder / _USED).stat().st_mtime
+    except OSError:  # it is not finished, or was removed meanwhile
+        return None
+    if not _is_whole(template):
+        return None
+    facts = template_facts.read(template.folder)
+    return TemplateInfo(
+        name=template.folder.name,
+        size_bytes=disk_usage(template.folder),
+        used_at=datetime.fromtimestamp(used, UTC).isoformat(),
+        facts=facts,
+        saved_ms=None if facts is None else facts.saved_ms,
+    )
 
 
 async def _removed(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The test host's own disk: what is written there, and what differs from run to run.
 
-checkout/        pyproject.toml, tests/, examples/ and the inits of test guests
+checkout/        pyproject.toml, tests/, examples/, the inits of test guests, and the project that tests work on
 home/, root/     homes of the tester and of root, with the environment installed that the user here has
 order.json       what to run
 """
@@ -13,12 +13,15 @@ from pathlib import Path
 from pyro_mcp.config import Settings
 from pyro_mcp.images import debian, pull, store
 from pyro_mcp.images.store import Store
+from pyro_mcp.runtime import cache
 from pyro_mcp.runtime.tool import run_tool
-from tests.kvmhost.host.places import CHECKOUT
+from tests.kvmhost.host.places import BUILT, CHECKOUT
+from tests.support import project
 
 _ENVIRONMENT = "debian:12"
 _BUILT = "build/cargo/x86_64-unknown-linux-gnu/release"
 _TEST_INITS = (f"{_BUILT}/pyro-hostile-init", f"{_BUILT}/pyro-bench-init")
+_PROJECT = BUILT / "project"
 _SIZE = "12G"  # sparse
 _HOMES = ("home/tester", "root")
 
@@ -33,6 +36,8 @@ async def scratch_disk(folder: Path, pytest_arguments: Sequence[str], tests_seco
     for program in _TEST_INITS:
         (tree / "checkout" / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / program, tree / "checkout" / program)
+    await cache.kept(_PROJECT, cache.key_of(project.PROJECT), project.download)
+    shutil.copytree(_PROJECT, tree / "checkout" / project.HANDED_IN)
     installed = Store(Settings.from_environment().cache_dir)
     await pull.pull(installed, _ENVIRONMENT, debian.source(), lambda _: None, only_if_missing=True)
     for home in _HOMES:

@@ -9,6 +9,7 @@ _COMMAND_LINE = "tests/vm/test_workspace_command_line.py"
 TESTS = (
     "tests/kvmhost",
     "tests/vm/test_workspace_lifecycle.py",
+    "tests/vm/test_protocol.py",
     "tests/vm/test_hostile_guest.py",
     f"{_RUN}::test_the_guest_is_a_machine_of_its_own",
     f"{_RUN}::test_both_outputs_arrive_whole_and_apart",
@@ -19,8 +20,6 @@ TESTS = (
     f"{_FAULTS}::test_a_client_that_goes_away_takes_its_machine_along[9]",
     f"{_FAULTS}::test_an_interrupt_during_the_boot_ends_the_machine",
     f"{_FAULTS}::test_a_daemon_told_to_end_ends_its_machines_in_order",
-    f"{_COMMAND_LINE}::test_the_whole_way",
     f"{_COMMAND_LINE}::test_exec_is_like_a_command_of_this_host",
     f"{_COMMAND_LINE}::test_signals_reach_the_command",
-    f"{_COMMAND_LINE}::test_what_cannot_be_created",
 )

@@ -10,6 +10,7 @@ import pytest
 from pyro_mcp.daemon import place as place_module
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import HostUnfit, InvalidRequest
+from tests.support.other_user import as_user
 
 
 def _mode(path: Path) -> int:
@@ -66,6 +67,16 @@ def test_a_folder_that_cannot_be_closed_to_others_is_named(tmp_path: Path, monke
         DaemonPlace(tmp_path).prepare()
     assert caught.value.code == "home_unusable"
     assert str(tmp_path) in caught.value.message
+
+
+def test_a_folder_that_its_owner_may_not_enter_is_named(place: DaemonPlace) -> None:
+    place.listen().close()
+    place.home.chmod(0)
+    with as_user(place.home), pytest.raises(HostUnfit, match="Permission denied") as caught:
+        place.connect()
+    place.home.chmod(0o700)
+    assert caught.value.code == "home_unusable"
+    assert str(place.socket_path) in caught.value.message
 
 
 def test_folders_where_files_belong_are_named(place: DaemonPlace) -> None:

@@ -1,4 +1,4 @@
-"""Templates go when environments are pruned."""
+"""Templates are shown with their environment, and go when environments are pruned."""
 
 import os
 from dataclasses import replace
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from pyro_mcp import models
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.app import Daemon, create_app
+from pyro_mcp.images.store import write_json
+from pyro_mcp.models import EnvironmentInfo, TemplateFacts
 from pyro_mcp.workspace.templates import Templates
 from tests.unit.daemon.test_app import ask, daemon
 
 __all__ = ("daemon",)
+FACTS = TemplateFacts("debian:12", "abc", "qemu", 1, 1024, "2026-01-02T03:04:05+00:00", boot_ms=1730, copy_ms=118)
 
 
 @pytest.fixture
@@ -38,3 +42,24 @@ async def test_a_daemon_without_templates_leaves_those_of_others_alone(daemon: D
     report = (await ask(create_app(daemon), "POST", "/v1/environments/prune", {})).json
     assert report["removed"] == []
     assert os.listdir(template.parent) == ["0123abcd"]
+
+
+async def _inspected(daemon: Daemon, environment: str) -> EnvironmentInfo:
+    answer = await ask(create_app(daemon), "GET", f"/v1/environments/{environment}")
+    return models.decode(EnvironmentInfo, answer.json)
+
+
+async def test_an_environment_is_shown_with_its_templates_and_no_others(daemon: Daemon, template: Path) -> None:
+    write_json(template / "facts.json", FACTS)
+    (template.parent / "unknown").mkdir()
+    (template.parent / "unknown" / "used").touch()
+    daemon = replace(daemon, templates=Templates(template.parent))
+    (shown,) = (await _inspected(daemon, "debian:12")).templates
+    assert (shown.name, shown.facts, shown.saved_ms) == ("0123abcd", FACTS, 1612)
+    assert shown.size_bytes >= 5000
+    assert (await _inspected(daemon, "debian:12-base")).templates == ()
+
+
+async def test_a_daemon_without_templates_shows_none(daemon: Daemon, template: Path) -> None:
+    write_json(template / "facts.json", FACTS)
+    assert (await _inspected(daemon, "debian:12")).templates == ()

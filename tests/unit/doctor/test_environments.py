@@ -53,7 +53,7 @@ def test_the_checks_go_from_the_ground_up(settings: Settings) -> None:
     names = [check.name for check in all_checks(settings, None)]
     assert names == [
         *("platform", "runtime", "kvm", "qemu", "isolation", "disk"),
-        *("build", "network", "daemon", "environments", "chat-hosts"),
+        *("build", "network", "daemon", "environments", "templates", "chat-hosts"),
     ]
 
 

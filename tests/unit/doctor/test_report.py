@@ -29,8 +29,8 @@ def test_json_has_every_row_whole() -> None:
     assert Report((GOOD, BAD), 12).to_json() == {
         "ok": False,
         "rows": [
-            {"name": "a", "status": "PASS", "found": "fine", "mend": None},
-            {"name": "c", "status": "FAIL", "found": "bad", "mend": "do that"},
+            {"name": "a", "status": "PASS", "found": "fine", "mend": None, "details": ()},
+            {"name": "c", "status": "FAIL", "found": "bad", "mend": "do that", "details": ()},
         ],
         "duration_ms": 12,
     }

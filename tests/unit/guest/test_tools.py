@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,29 +10,23 @@ import pytest
 
 from pyro_mcp.errors import Conflict, GuestFailed, HostUnfit, InvalidRequest, NotFound, PyroError
 from pyro_mcp.guest import tools
-from pyro_mcp.guest.client import GuestClient, connect
 from pyro_mcp.guest.mux import StreamReset
 from pyro_mcp.guest.patience import Patience
 from pyro_mcp.guest.violation import ProtocolViolation
-from tests.support.fake_agent import STDERR, STDOUT, AgentStream, FakeAgent, channel, frame, message, opened, serving
+from tests.support.client_session import EXITED, session
+from tests.support.fake_agent import (
+    STDERR,
+    STDOUT,
+    AgentStream,
+    Handler,
+    frame,
+    message,
+)
 from tests.support.fake_tools import ToolFailed
 from tests.support.live_guest import live_guest
 
-Handler = Callable[[AgentStream], Awaitable[None]]
 READ = tools.ReadTool("/workspace/a", 0, 100)
 UNPACK = tools.UnpackTool("/workspace")
-EXITED = {"type": "exited", "exit_code": 0, "signal": None, "timed_out": False}
-
-
-@asynccontextmanager
-async def agent(handler: Handler) -> AsyncIterator[tuple[GuestClient, FakeAgent]]:
-    with channel() as (ours, theirs):
-        async with (
-            asyncio.timeout(60),
-            serving(theirs, handler) as fake,
-            connect(opened(ours), timeout_seconds=30) as client,
-        ):
-            yield client, fake
 
 
 def saying(*parts: bytes, **end: object) -> Handler:
@@ -48,7 +41,7 @@ def saying(*parts: bytes, **end: object) -> Handler:
 
 
 async def _answer(handler: Handler, tool: tools.Tool = READ, most: int = 0) -> bytes:
-    async with agent(handler) as (client, _):
+    async with session(handler) as (client, _):
         return await tools.run(client, tool, most=most)
 
 
@@ -106,7 +99,7 @@ async def test_input_and_output_flow_at_once_and_hold_nothing_back(tmp_path: Pat
         nonlocal taken
         taken += len(data)
 
-    async with agent(echo) as (client, fake):
+    async with session(echo) as (client, fake):
         assert await tools.run(client, UNPACK, stdin=pieces(), on_output=take) == b""
     assert (taken, fake.overruns) == (size, [])
 
@@ -128,7 +121,7 @@ async def test_slow_taking_holds_the_tool_back() -> None:
     async def take(_data: bytes) -> None:
         await going.wait()
 
-    async with agent(handler) as (client, _):
+    async with session(handler) as (client, _):
         running = asyncio.create_task(tools.run(client, tools.PackTool("/workspace"), on_output=take))
         before = -1
         while before != sent:  # until nothing moves any more
@@ -216,7 +209,7 @@ async def test_a_tool_may_end_before_it_has_read_everything() -> None:
         finally:
             closed.set()
 
-    async with agent(saying(frame(STDERR, ToolFailed("bad_archive", "not a tar").json()), exit_code=1)) as (
+    async with session(saying(frame(STDERR, ToolFailed("bad_archive", "not a tar").json()), exit_code=1)) as (
         client,
         fake,
     ):
@@ -235,7 +228,7 @@ async def test_an_error_of_the_input_ends_the_tool() -> None:
         await stream.request()
         await stream.say(type="started", pid=1)
 
-    async with agent(waiting) as (client, fake):
+    async with session(waiting) as (client, fake):
         with pytest.raises(NotFound, match="vanished"):
             await tools.run(client, UNPACK, stdin=failing())
         await (await fake.new_stream.get()).was_reset.wait()
@@ -250,7 +243,7 @@ async def test_an_error_of_who_takes_the_output_ends_the_tool() -> None:
         await stream.say(type="started", pid=1)
         await stream.send(frame(STDOUT, b"x"))
 
-    async with agent(talking) as (client, fake):
+    async with session(talking) as (client, fake):
         with pytest.raises(KeyError, match="mine"):
             await tools.run(client, UNPACK, stdin=b"x", on_output=take)
         await (await fake.new_stream.get()).was_reset.wait()
@@ -262,7 +255,7 @@ async def test_cancelling_ends_the_tool_and_leaves_no_task(stdin: bytes | None) 
         await stream.request()
         await stream.say(type="started", pid=1)
 
-    async with agent(waiting) as (client, fake):
+    async with session(waiting) as (client, fake):
         before = asyncio.all_tasks()
         running = asyncio.create_task(tools.run(client, UNPACK, stdin=stdin))
         stream = await fake.new_stream.get()
@@ -280,7 +273,7 @@ async def test_a_guest_that_dies_in_the_middle(stdin: bytes | None) -> None:
         await stream.say(type="started", pid=1)
         await stream._agent.wire.close()
 
-    async with agent(dying) as (client, _):
+    async with session(dying) as (client, _):
         with pytest.raises(StreamReset):
             await tools.run(client, UNPACK, stdin=stdin)
 
@@ -306,7 +299,7 @@ async def _taking_without_an_answer(stream: AgentStream) -> None:
 @pytest.mark.parametrize("handler", [_silent, _only_started, _taking_without_an_answer])
 @pytest.mark.parametrize("stdin", [None, b"x", b"x" * (2 << 20)], ids=["none", "short", "long"])
 async def test_a_guest_that_does_nothing_is_given_up(handler: Handler, stdin: bytes | None) -> None:
-    async with agent(handler) as (client, fake):
+    async with session(handler) as (client, fake):
         before = asyncio.all_tasks()
         running = asyncio.create_task(tools.run(client, UNPACK, stdin=stdin, stall_seconds=0.1))
         stream = await fake.new_stream.get()
@@ -360,7 +353,7 @@ async def test_time_that_we_take_does_not_count(patience: list[Patience]) -> Non
         note("output")
         taken.set()
 
-    async with agent(handler) as (client, _):
+    async with session(handler) as (client, _):
         await tools.run(client, UNPACK, stdin=pieces(), on_output=take)
     assert counting == [("output", False), ("no input", False), ("the guest works", True)]
 
@@ -371,7 +364,7 @@ async def test_the_time_for_taking_output_alone_does_not_count(patience: list[Pa
     async def take(_data: bytes) -> None:
         counting.append(patience[0].limit.when() is not None)
 
-    async with agent(saying(frame(STDOUT, b"x"))) as (client, _):
+    async with session(saying(frame(STDOUT, b"x"))) as (client, _):
         await tools.run(client, READ, on_output=take)
     assert counting == [False]
 
@@ -399,6 +392,6 @@ async def test_a_time_out_of_who_takes_the_output_is_theirs() -> None:
     async def take(_data: bytes) -> None:
         raise TimeoutError("mine")
 
-    async with agent(saying(frame(STDOUT, b"x"))) as (client, _):
+    async with session(saying(frame(STDOUT, b"x"))) as (client, _):
         with pytest.raises(TimeoutError, match="mine"):
             await tools.run(client, READ, on_output=take)

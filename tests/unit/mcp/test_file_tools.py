@@ -55,6 +55,9 @@ async def test_file_read_in_pages_of_whole_lines(call: Calling, fake: FakePyro) 
     assert rest.structured_content == {"content": "three\n", "size": 14}
     fake.files["none"] = b""
     assert words(await call("workspace_file_read", workspace=W, path="none")) == "[empty file]"
+    past = await call("workspace_file_read", workspace=W, path="long", offset=14)
+    assert words(past) == "[nothing at offset=14: 14 bytes in all]"
+    assert past.structured_content == {"content": "", "size": 14}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b"])

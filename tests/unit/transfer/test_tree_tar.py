@@ -2,8 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,24 +10,8 @@ from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.transfer import limits, tree, tree_tar
 from pyro_mcp.transfer.limits import Stopped, Tally
 from pyro_mcp.transfer.tree import Chosen
+from tests.support.other_user import as_user
 from tests.support.trees import part, sample_tree, tar_of
-
-NOBODY = 65534
-
-
-@contextmanager
-def as_user(folder: Path) -> Iterator[None]:
-    """Without root's right to read everything; the folder and all in it are then the user's."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, NOBODY, -1)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def paths(folder: Path, chosen: Chosen | None = None, prefix: str = "") -> list[str]:

@@ -26,6 +26,16 @@ def spec(tmp_path: Path) -> Iterator[MachineSpec]:
 
 
 @pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    """Where machines that are thrown away have their folders; nothing may be left in it."""
+    path = tmp_path / "run"
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield path
+    assert not path.exists() or list(path.iterdir()) == []
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A kept machine's own."""
     path = tmp_path / "kept"

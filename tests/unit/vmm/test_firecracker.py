@@ -5,30 +5,19 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.process import start_time
-from pyro_mcp.vmm import confine, firecracker, user_ids
+from pyro_mcp.vmm import confine, firecracker_sandbox, user_ids
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.kvm_device import KvmAccess
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from tests.support.fake_firecracker import BOOTS, FOR_EVER, talk
 from tests.support.fake_firecracker import unconfined_driver as driver
 from tests.support.waiting import until, wait_until
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[Path]:
-    """Where machines that are thrown away have their folders; nothing may be left in it."""
-    path = tmp_path / "run"
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield path
-    assert not path.exists() or list(path.iterdir()) == []
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def the_one_in(run_dir: Path) -> Path:
@@ -190,7 +179,7 @@ async def test_a_program_that_cannot_be_started_leaves_nothing(
     spec: MachineSpec, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confine, "BWRAP", "/no/such/bwrap")
-    monkeypatch.setattr(firecracker, "access_for", lambda *_: KvmAccess())
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess())
     with pytest.raises(FileNotFoundError):
         async with replace(driver(tmp_path), confined=True).boot(spec):
             raise AssertionError("there is nothing to boot")
@@ -202,7 +191,7 @@ async def test_where_no_device_can_be_had_nothing_is_left(
     def refuse(*_: object) -> None:
         raise PermissionError("no nodes here")
 
-    monkeypatch.setattr(firecracker, "access_for", refuse)
+    monkeypatch.setattr(firecracker_sandbox, "access_for", refuse)
     with pytest.raises(PermissionError):
         async with replace(driver(tmp_path), confined=True).boot(spec):
             raise AssertionError("there is nothing to boot")
@@ -236,7 +225,7 @@ async def test_a_confined_machine_is_another_user_who_sees_its_inputs_alone(
     spec: MachineSpec, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a script in Firecracker's place that needs nothing but what every host has."""
-    monkeypatch.setattr(firecracker, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     program = tmp_path / "firecracker"
     program.write_text(
         '#!/bin/sh\nfor word; do config=$word; case "$before" in --config-file) break;; esac; before=$word; done\n'

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.process import Detached
-from pyro_mcp.vmm import channel, confine, firecracker, firecracker_api, user_ids
+from pyro_mcp.vmm import channel, confine, firecracker_api, firecracker_sandbox, user_ids
 from pyro_mcp.vmm.channel import to_agent
-from pyro_mcp.vmm.firecracker import FirecrackerDriver, Snapshot
+from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.kvm_device import KvmAccess
 from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.template import Template
 from tests.support.fake_api import DONE, FakeApi, answer, served
 from tests.support.fake_firecracker import GOES_ON, talk, unconfined_driver
 from tests.support.waiting import until
@@ -26,9 +28,10 @@ REFUSED = answer(b'{"fault_message": "not now"}', "400 Bad Request")
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> Snapshot:
+def snapshot(tmp_path: Path) -> Template:
     """Two files, moved away from where a VMM has put them."""
-    files = Snapshot(tmp_path / "one.state", tmp_path / "one.memory")
+    files = Template(tmp_path / "one")
+    files.folder.mkdir()
     files.state.write_text("the state")
     files.memory.write_text("the memory")
     return files
@@ -63,7 +66,7 @@ async def test_a_snapshot_is_two_new_files_of_the_vmms_folder(driver: Firecracke
     fake = FakeApi(DONE)
     async with served(folder, fake):
         made = await driver.snapshot(folder)
-    assert made == Snapshot(folder / "snapshot.state", folder / "snapshot.memory")
+    assert made == Template(folder)
     what, body = fake.asked[0]
     assert what == "PUT /snapshot/create HTTP/1.1"
     paths = (body["snapshot_path"], body["mem_file_path"])
@@ -76,7 +79,7 @@ async def test_a_snapshot_is_two_new_files_of_the_vmms_folder(driver: Firecracke
 
 @pytest.mark.parametrize("confined", [True, False])
 async def test_a_snapshot_is_loaded_by_the_names_that_the_vmm_sees(
-    tmp_path: Path, folder: Path, snapshot: Snapshot, confined: bool
+    tmp_path: Path, folder: Path, snapshot: Template, confined: bool
 ) -> None:
     fake = FakeApi(DONE)
     async with served(folder, fake):
@@ -86,7 +89,7 @@ async def test_a_snapshot_is_loaded_by_the_names_that_the_vmm_sees(
 
 
 async def test_a_vmm_that_is_still_starting_is_waited_for(
-    driver: FirecrackerDriver, folder: Path, snapshot: Snapshot
+    driver: FirecrackerDriver, folder: Path, snapshot: Template
 ) -> None:
     restoring = asyncio.create_task(driver.restore(folder, snapshot))
     await asyncio.sleep(0.05)
@@ -100,7 +103,7 @@ async def test_a_vmm_that_is_still_starting_is_waited_for(
     assert [what for what, _ in fake.asked] == ["PUT /snapshot/load HTTP/1.1"]
 
 
-Act = Callable[[FirecrackerDriver, Path, Snapshot], Awaitable[object]]
+Act = Callable[[FirecrackerDriver, Path, Template], Awaitable[object]]
 EVERYTHING: list[Act] = [
     lambda driver, folder, _: driver.pause(folder),
     lambda driver, folder, _: driver.resume(folder),
@@ -112,7 +115,7 @@ ALL_OF_IT = pytest.mark.parametrize("act", EVERYTHING, ids=["pause", "resume", "
 
 @ALL_OF_IT
 async def test_a_refusal_comes_with_the_vmms_own_words(
-    driver: FirecrackerDriver, folder: Path, snapshot: Snapshot, act: Act
+    driver: FirecrackerDriver, folder: Path, snapshot: Template, act: Act
 ) -> None:
     async with served(folder, FakeApi(REFUSED)):
         with pytest.raises(GuestFailed) as caught:
@@ -130,7 +133,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @ALL_OF_IT
 @pytest.mark.usefixtures("impatient")
 async def test_a_machine_that_is_gone_is_told(
-    driver: FirecrackerDriver, folder: Path, snapshot: Snapshot, act: Act
+    driver: FirecrackerDriver, folder: Path, snapshot: Template, act: Act
 ) -> None:
     with pytest.raises(GuestFailed) as caught:
         await act(driver, folder, snapshot)
@@ -140,7 +143,7 @@ async def test_a_machine_that_is_gone_is_told(
 @ALL_OF_IT
 @pytest.mark.usefixtures("impatient")
 async def test_a_link_leads_to_no_other_vmm(
-    driver: FirecrackerDriver, folder: Path, snapshot: Snapshot, act: Act
+    driver: FirecrackerDriver, folder: Path, snapshot: Template, act: Act
 ) -> None:
     """Whoever took this VMM over may have put it there."""
     another = FakeApi(DONE)
@@ -158,7 +161,7 @@ async def test_a_link_leads_to_no_other_vmm(
 
 
 async def test_a_machine_goes_on_from_a_snapshot(
-    spec: MachineSpec, tmp_path: Path, folder: Path, snapshot: Snapshot, kept: list[Detached]
+    spec: MachineSpec, tmp_path: Path, folder: Path, snapshot: Template, kept: list[Detached]
 ) -> None:
     log = channel.BoundedLog()
     driver = unconfined_driver(tmp_path, GOES_ON)
@@ -176,10 +179,10 @@ async def test_a_machine_goes_on_from_a_snapshot(
 
 
 async def test_a_confined_one_sees_the_snapshot_among_its_inputs(
-    spec: MachineSpec, folder: Path, snapshot: Snapshot, kept: list[Detached], monkeypatch: pytest.MonkeyPatch
+    spec: MachineSpec, folder: Path, snapshot: Template, kept: list[Detached], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a script in Firecracker's place that needs nothing but what every host has."""
-    monkeypatch.setattr(firecracker, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     program = folder.with_name("firecracker")
     program.write_text(
         '#!/bin/sh\necho "$*"; id -u; pwd; ls /inputs; cat /inputs/snapshot.state; echo; cat /inputs/snapshot.memory\n'
@@ -206,7 +209,7 @@ async def test_a_confined_one_sees_the_snapshot_among_its_inputs(
 @pytest.mark.parametrize("which", ["state", "memory"])
 @pytest.mark.parametrize("what", ["nothing", "link", "dangling link", "folder", "fifo", "socket", "device"])
 def test_what_is_no_file_is_not_shown_to_a_vmm(
-    spec: MachineSpec, folder: Path, snapshot: Snapshot, which: str, what: str
+    spec: MachineSpec, folder: Path, snapshot: Template, which: str, what: str
 ) -> None:
     """Above all no link: the VMM that wrote the snapshot may have been its guest's, and the next would follow it."""
     path: Path = getattr(snapshot, which)
@@ -224,11 +227,11 @@ def test_what_is_no_file_is_not_shown_to_a_vmm(
             with socket.socket(socket.AF_UNIX) as bound:
                 bound.bind(str(path))
         case "device":
-            path = Path("/dev/zero")
-    _is_not_started(spec, folder, replace(snapshot, **{which: path}), str(path))
+            os.mknod(path, stat.S_IFCHR | 0o644, os.makedev(0, 0))  # which anybody may make
+    _is_not_started(spec, folder, snapshot, str(path))
 
 
-def _is_not_started(spec: MachineSpec, folder: Path, snapshot: Snapshot, because_of: str) -> None:
+def _is_not_started(spec: MachineSpec, folder: Path, snapshot: Template, because_of: str) -> None:
     def before_start(_process: Detached) -> None:
         raise AssertionError("it is about to start")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.process import wait_for_end
-from pyro_mcp.vmm import confine, kvm, user_ids, vmm_process
+from pyro_mcp.vmm import confine, firecracker_sandbox, kvm, user_ids, vmm_process
 from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
 from pyro_mcp.vmm.kvm_device import KvmAccess
 
@@ -75,7 +75,7 @@ async def test_firecracker_gets_everything_in_one_file(tmp_path: Path, device: P
 
 async def test_it_is_shut_in_like_any_other(tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a script in Firecracker's place that needs nothing but what every host has."""
-    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     for name in ("vmlinux", "initramfs"):
         (tmp_path / name).write_text(name)
     script = (
@@ -151,7 +151,7 @@ async def test_a_sandbox_that_cannot_be_made_says_nothing_of_guests(
     bwrap.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2; exit 1\n")
     bwrap.chmod(0o755)
     monkeypatch.setattr(confine, "BWRAP", str(bwrap))
-    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess())
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess())
     missing = tmp_path / "missing"
     verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
     assert verdict.state is KvmState.UNTRIED
@@ -175,7 +175,7 @@ async def test_a_vmm_that_is_not_reached_inside_its_sandbox_says_nothing_of_gues
     if lacking == "setpriv" and os.geteuid() != 0:
         pytest.skip("only root becomes somebody else")
     monkeypatch.setattr(vmm_process, "confined", without)
-    monkeypatch.setattr(kvm, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
+    monkeypatch.setattr(firecracker_sandbox, "access_for", lambda *_: KvmAccess(Path("/dev/null"), Path("/dev/kvm")))
     file = program(tmp_path, "echo 'pyro-agent: x'")
     verdict = await kvm.prove(file, file, file, tmp_path / "run", device=device, timeout_seconds=30)
     assert verdict.state is KvmState.UNTRIED, verdict.detail
@@ -188,7 +188,7 @@ async def test_where_its_folder_can_have_no_device_kvm_is_untried(
     def refuse(*_: object) -> KvmAccess:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(kvm, "access_for", refuse)
+    monkeypatch.setattr(firecracker_sandbox, "access_for", refuse)
     missing = tmp_path / "missing"
     before = os.listdir("/proc/self/fd")
     verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
@@ -244,11 +244,21 @@ def test_a_proof_is_remembered_for_its_bundle(tmp_path: Path, verdict: KvmVerdic
     assert home.stat().st_mode & 0o077 == 0
 
 
+def test_each_bundle_has_a_proof_of_its_own(tmp_path: Path) -> None:
+    """Otherwise two releases side by side would have to prove again and again."""
+    silent = KvmVerdict(KvmState.NO_GUEST, "silent", 8000)
+    for bundle, verdict in (("one", WORKS), ("two", silent), ("one", silent), ("three", WORKS)):
+        kvm.remember(tmp_path, bundle, verdict)
+    assert [kvm.remembered(tmp_path, bundle) for bundle in ("one", "two", "three")] == [silent, silent, WORKS]
+
+
 def test_a_proof_holds_until_the_host_starts_again(tmp_path: Path) -> None:
     kvm.remember(tmp_path, "digest", WORKS)
     record = json.loads((tmp_path / "kvm.json").read_text())
     record["boot_id"] = "an-earlier-one"
     (tmp_path / "kvm.json").write_text(json.dumps(record))
+    assert kvm.remembered(tmp_path, "digest") is None
+    kvm.remember(tmp_path, "another", WORKS)
     assert kvm.remembered(tmp_path, "digest") is None
 
 
@@ -258,9 +268,13 @@ def test_what_can_change_any_time_is_not_remembered(tmp_path: Path, state: KvmSt
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"boot_id": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"boot_id": 1}', "\x00", '{"boot_id": OURS, "verdicts": 1}', '{"boot_id": OURS, "verdicts": []}'],
+)
 def test_rubbish_in_the_memory_is_as_good_as_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / "kvm.json").write_text(text)
+    ours = json.dumps(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    (tmp_path / "kvm.json").write_text(text.replace("OURS", ours))
     assert kvm.remembered(tmp_path, "digest") is None
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ from pyro_mcp.vmm import channel, confine, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def spec() -> Iterator[MachineSpec]:
-    disk = os.memfd_create("disk")
-    os.ftruncate(disk, 1 << 20)
-    yield MachineSpec(Path("/b/kernel"), Path("/b/initramfs"), Path("/b/modules"), Path("/b/image"), disk, 3, 768)
-    os.close(disk)
 
 
 def _stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

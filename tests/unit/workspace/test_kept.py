@@ -180,7 +180,7 @@ async def test_a_vmm_that_cannot_be_started_is_told(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pyro_mcp.vmm.confine.BWRAP", "/no/such/bwrap")
-    monkeypatch.setattr("pyro_mcp.vmm.firecracker.access_for", lambda *_: None)
+    monkeypatch.setattr("pyro_mcp.vmm.firecracker_sandbox.access_for", lambda *_: None)
     with pytest.raises(HostUnfit) as caught:
         await start(replace(_firecracker(tmp_path, BOOTS), confined=True))
     assert caught.value.code == "vmm_failed"

@@ -18,7 +18,7 @@ async def test_one_that_is_discarded_is_gone_and_a_daemon_does_not_make_it_over_
     templates, spec = place.daemon(), place.spec()
     for _ in range(3):
         template = await begun(templates, place)
-        await templates.discard(template)
+        await templates.discard(template, "why")
         assert place.there() == set()
     assert await templates.begin_from(place.host, spec) == spec
     assert len(place.boots.templates) == 3
@@ -28,7 +28,7 @@ async def test_one_that_is_discarded_is_gone_and_a_daemon_does_not_make_it_over_
 async def test_one_that_is_discarded_twice(place: Place) -> None:
     templates = place.daemon()
     template = await begun(templates, place)
-    await asyncio.gather(templates.discard(template), templates.discard(template))
+    await asyncio.gather(templates.discard(template, "why"), templates.discard(template, "why"))
     assert place.there() == set()
 
 

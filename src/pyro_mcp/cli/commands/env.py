@@ -11,7 +11,7 @@ from pyro_mcp.cli.streams import tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyro_mcp.models import EnvironmentInfo, PruneReport
+    from pyro_mcp.models import EnvironmentInfo, PruneReport, TemplateInfo
     from pyro_mcp.sdk import Pyro
 
 EPILOG = """\
@@ -22,7 +22,7 @@ Next:
 """
 _ACTIONS = {
     "list": "the catalog and what is installed",
-    "inspect": "digest, size, source and packages of one environment",
+    "inspect": "digest, size, source, templates and packages of one environment",
     "pull": "install an environment, or renew it",
     "prune": "remove what nothing uses; says how much it freed",
 }
@@ -76,7 +76,7 @@ def _pull(pyro: "Pyro", arguments: argparse.Namespace) -> None:
 
 def _print_list(listed: "Sequence[EnvironmentInfo]", as_json: bool) -> None:
     if as_json:
-        rows = [_without_contents(info) for info in listed]
+        rows = [_in_short(info) for info in listed]
         print(json.dumps(rows, indent=2))
         return
     width = max(len(info.name) for info in listed)
@@ -98,6 +98,9 @@ def _print_one(info: "EnvironmentInfo", as_json: bool) -> None:
     print(f"digest:     {info.digest}")
     print(f"size:       {_size(info.size_bytes)}")
     print(f"source:     {info.source}")
+    print(f"templates:  {len(info.templates)}")
+    for template in info.templates:
+        print(f"  {_in_words(template, info)}")
     print(f"packages:   {len(info.contents)}")
     for package in info.contents:
         print(f"  {package}")
@@ -113,8 +116,17 @@ def _print_pruned(report: "PruneReport", as_json: bool) -> None:
     tell(f"{verb} {_size(report.freed_bytes)} ({report.freed_bytes} bytes)\n")
 
 
-def _without_contents(info: "EnvironmentInfo") -> dict[str, object]:
-    return {name: value for name, value in dataclasses.asdict(info).items() if name != "contents"}
+def _in_words(template: "TemplateInfo", of: "EnvironmentInfo") -> str:
+    facts = template.facts
+    if facts is None:
+        return f"{template.name}: {_size(template.size_bytes)}"
+    earlier = "" if facts.digest == of.digest else " (of another image of this name)"
+    return f"{facts.machine}{earlier}: {_size(template.size_bytes)}; {facts.saving}"
+
+
+def _in_short(info: "EnvironmentInfo") -> dict[str, object]:
+    """Without what is only told where one is asked for."""
+    return {name: value for name, value in dataclasses.asdict(info).items() if name not in ("contents", "templates")}
 
 
 def _size(count: int | None) -> str:

@@ -138,7 +138,8 @@ async def workspace_file_read(call: Call, parameters: ReadParameters) -> Reply:
         )
     next_offset = parameters.offset + len(data) if found.truncated else None
     note = "" if next_offset is None else f"\n[{found.size} bytes in all: read on with offset={next_offset}]"
-    return Reply(f"{content}{note}" or "[empty file]", ReadReply(content, found.size, next_offset))
+    nothing = f"[nothing at offset={parameters.offset}: {found.size} bytes in all]" if found.size else "[empty file]"
+    return Reply(f"{content}{note}" or nothing, ReadReply(content, found.size, next_offset))
 
 
 async def workspace_file_write(call: Call, parameters: WriteParameters) -> Reply:

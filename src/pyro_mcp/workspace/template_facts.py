@@ -1,0 +1,70 @@
+"""What is known of a template, in its folder: which machines begin from it, and what that saves, measured here.
+
+Nothing depends on it. What cannot be read is not known, and what cannot be written is left.
+"""
+
+import contextlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyro_mcp.images import store
+from pyro_mcp.models import TemplateFacts
+from pyro_mcp.vmm.machine import OpenChannel
+from pyro_mcp.vmm.template import UntilReady
+from pyro_mcp.workspace.record import now
+
+if TYPE_CHECKING:
+    from pyro_mcp.vmm.machine import MachineSpec
+    from pyro_mcp.workspace.host import Host
+
+_FILE = "facts.json"
+
+
+class TimedBoot:
+    """How long a boot takes, from now until its agent answers for the first time."""
+
+    def __init__(self, until_ready: UntilReady) -> None:
+        self._until_ready = until_ready
+        self._began = time.monotonic()
+        self.ms: int | None = None
+
+    async def until_ready(self, open_channel: OpenChannel) -> None:
+        """An `UntilReady` that takes the time."""
+        await self._until_ready(open_channel)
+        if self.ms is None:
+            self.ms = round((time.monotonic() - self._began) * 1000)
+
+
+def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int) -> None:
+    """Write down what is known of a template that has just been made in that folder."""
+    digest = store.digest_in(spec.image)
+    named = [each.name for each in store.references(host.images) if each.digest == digest]
+    facts = TemplateFacts(
+        environment=named[0] if named else None,
+        digest=digest,
+        vmm=host.driver.name,
+        vcpu_count=spec.vcpu_count,
+        mem_mib=spec.mem_mib,
+        made_at=now().isoformat(),
+        boot_ms=boot_ms,
+    )
+    _write(folder, facts)
+
+
+def read(folder: Path) -> TemplateFacts | None:
+    """What is known of the template in that folder."""
+    return store.read_json(folder / _FILE, TemplateFacts)
+
+
+def note_copy(folder: Path, copy_ms: int, *, if_unknown: bool = False) -> None:
+    """Write down what a copy took to begin, or with `if_unknown` only if nothing is known of that."""
+    facts = read(folder)
+    if facts is not None and not (if_unknown and facts.copy_ms is not None):
+        _write(folder, replace(facts, copy_ms=copy_ms))
+
+
+def _write(folder: Path, facts: TemplateFacts) -> None:
+    with contextlib.suppress(OSError):  # no room, or the template is gone
+        store.write_json(folder / _FILE, facts, lasting=False)
