@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,8 +118,15 @@ async def test_a_damaged_image_that_two_names_share_is_lost_for_both(store: Stor
         await stores.open_verified(store, "debian:12-base")
 
 
-async def test_two_who_find_the_damage_at_once_both_hear_of_it(store: Store) -> None:
+async def test_two_who_find_the_damage_at_once_both_hear_of_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(image_file(store, await install(store)), b"rubbish")
+    both_look, really_matches = threading.Barrier(2, timeout=30), digests.matches
+
+    def together(path: Path, digest: str, memory: Path) -> bool:
+        both_look.wait()  # whoever comes when the other has removed it already finds none
+        return really_matches(path, digest, memory)
+
+    monkeypatch.setattr(digests, "matches", together)
     results = await asyncio.gather(
         *(stores.open_verified(store, "debian:12") for _ in range(2)), return_exceptions=True
     )
