@@ -13,6 +13,7 @@ from pyro_mcp.images.pull import pull
 from pyro_mcp.models import Progress
 from pyro_mcp.process import Detached
 from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm.channel import listening
 from pyro_mcp.vmm.machine import OpenChannel
 from pyro_mcp.workspace import create, history, kept, live
 from pyro_mcp.workspace.commands import CommandRunner
@@ -75,10 +76,11 @@ async def test_machines_and_commands_live_on_without_a_daemon(engine: Engine) ->
 async def test_a_balloon_that_the_last_daemon_left_full_is_emptied(engine: Engine) -> None:
     w = await made_by_another(engine)
     vmm = FakeApi(DONE)
-    async with await asyncio.start_unix_server(vmm, engine.home / "workspaces" / w / "vmm" / "api.sock"):
-        async with engine.open() as second:
-            assert await settled(second, w) == "running"
-        await vmm.left.wait()
+    with listening(engine.home / "workspaces" / w / "vmm" / "api.sock") as listener:
+        async with await asyncio.start_unix_server(vmm, sock=listener):
+            async with engine.open() as second:
+                assert await settled(second, w) == "running"
+            await vmm.left.wait()
     assert vmm.asked == [("PATCH /balloon HTTP/1.1", {"amount_mib": 0})]
 
 
