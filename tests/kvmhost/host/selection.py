@@ -5,6 +5,7 @@ goes for both VMMs as much as fits into ten minutes. The others of tests/vm can 
 _RUN = "tests/vm/test_run.py"
 _FAULTS = "tests/vm/test_faults.py"
 _COMMAND_LINE = "tests/vm/test_workspace_command_line.py"
+_TEMPLATES = "tests/vm/test_templates.py"
 
 TESTS = (
     "tests/kvmhost",
@@ -22,4 +23,8 @@ TESTS = (
     f"{_FAULTS}::test_a_daemon_told_to_end_ends_its_machines_in_order",
     f"{_COMMAND_LINE}::test_exec_is_like_a_command_of_this_host",
     f"{_COMMAND_LINE}::test_signals_reach_the_command",
+    f"{_TEMPLATES}::test_machines_have_nothing_in_common",
+    f"{_TEMPLATES}::test_what_one_writes_no_other_sees",
+    f"{_TEMPLATES}::test_a_workspace_with_a_seed_begins_from_a_template_without_one",
+    "tests/vm/test_pool.py::test_a_workspace_of_a_chat_takes_the_machine_that_is_ready",
 )
