@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyro_mcp.daemon.event_reader import EventReader
 
 _START_SECONDS = 15.0
+# A host that is short of everything takes long to start a daemon; one that hangs is rarer than that.
+_GREETING_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 # What the daemon needs of the user's environment; the rest is not its business.
 _DAEMON_ENVIRONMENT = (
@@ -215,7 +217,7 @@ def _launch(place: DaemonPlace, settings: "Settings", listener_fd: int, lock_fd:
 
 def _greet(connection: Connection) -> Any:
     """Ask who answers; a daemon that hangs is given up (`TimeoutError`) instead of waited for."""
-    connection.limit(_START_SECONDS)
+    connection.limit(_GREETING_SECONDS)
     hello = ask(connection, "GET", "/v1/hello", None)
     connection.limit(None)
     return hello

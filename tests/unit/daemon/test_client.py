@@ -352,7 +352,8 @@ def test_answers_that_make_no_sense(settings: Settings, answer: bytes, code: str
 
 @pytest.mark.parametrize("answer", [b"", NOT_HTTP, http({}), http([]), http({"version": 1}), http("x", "500 Oops")])
 def test_a_hello_that_makes_no_sense(settings: Settings, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_START_SECONDS", 0.1)
+    for limit in ("_START_SECONDS", "_GREETING_SECONDS"):
+        monkeypatch.setattr(client_module, limit, 0.1)
     with old_daemon(settings, lambda _path, _body: answer), pytest.raises(DaemonFailed):
         DaemonClient(settings).ask("GET", "/v1/environments")
 
