@@ -11,4 +11,4 @@ def test_every_test_of_the_selection_exists() -> None:
         assert (CHECKOUT / path).exists()
         if name:
             tree = ast.parse((CHECKOUT / path).read_text())
-            assert name in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+            assert name in [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
