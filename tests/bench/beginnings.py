@@ -108,7 +108,7 @@ async def _run_true(guest: GuestClient) -> None:
 
 @contextlib.asynccontextmanager
 async def _workspaces(host: Host, folder: Path) -> AsyncIterator[Workspaces]:
-    async def find_host() -> Host:
+    async def find_host(*, quiet: bool = False) -> Host:
         return host
 
     workspaces = Workspaces(folder / "beginnings", host.images, find_host)

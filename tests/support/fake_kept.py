@@ -223,8 +223,8 @@ class Engine:
             templates=cast("Any", _FakeTemplates()) if self.templates else None,
         )
 
-        async def find_host() -> Host:
-            return host
+        async def find_host(*, quiet: bool = False) -> Host:
+            return replace(host, notice=None) if quiet else host
 
         return Workspaces(self.home, self.images, find_host)
 

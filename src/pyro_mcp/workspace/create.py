@@ -90,9 +90,8 @@ async def create(
     """
     await asyncio.to_thread(_check_free, core, request.name)
     host = await core.find_host()
-    notice = host.notice or (None if ready is None else ready.notice)
-    if notice is not None:
-        await report(Progress("create", "notice", "", notice))
+    if host.notice is not None:
+        await report(Progress("create", "notice", "", host.notice))
     await ensure_installed(core.images, request.environment, report)
     added: list[str] = []  # nothing that somebody else has written down is ever taken back
     try:

@@ -225,7 +225,7 @@ class Workspaces:
 
     async def _start_unclaimed(self, environment: str) -> Unclaimed:
         core = self._core
-        host = await self._find_host()
+        host = await self._find_host(quiet=True)  # nobody who could be told anything is here
         with self._new_ids.draw(core) as workspace_id:
             return await unclaimed.start(core.images, core.places, host, workspace_id, environment)
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.workspace.vmm_choice import VmmChoice
@@ -30,7 +29,12 @@ class Host:
     templates: "Templates | None" = None
 
 
-FindHost = Callable[[], Awaitable[Host]]
+class FindHost(Protocol):
+    """Finds this host for a machine that is about to start."""
+
+    async def __call__(self, *, quiet: bool = False) -> Host:
+        """`quiet` is for those who cannot pass its `notice` on: it has none then."""
+        ...
 
 
 def default_boot_slots() -> asyncio.Semaphore:
@@ -47,10 +51,15 @@ async def verified_host(
     boot_slots: asyncio.Semaphore,
     choice: VmmChoice,
     templates: "Templates | None" = None,
+    *,
+    quiet: bool = False,
 ) -> Host:
-    """This host with its runtime bundle checked. Raises `HostUnfit` or `NotFound` where machines cannot be run."""
+    """This host with its runtime bundle checked. Raises `HostUnfit` or `NotFound` where machines cannot be run.
+
+    If `quiet` it has no notice, as with `VmmChoice.choose`.
+    """
     bundle = find_bundle(settings)
     # Hashes the whole bundle where it has changed since the last time.
     await asyncio.to_thread(bundle.verify)
-    chosen = await choice.choose(bundle)
+    chosen = await choice.choose(bundle, quiet=quiet)
     return Host(images, bundle, chosen.driver, boot_slots, chosen.notice, templates)

@@ -158,7 +158,7 @@ class Machines:
         self._deadlines.set_in(workspace_id, seconds)
 
     async def _boot(self, record: WorkspaceRecord) -> KeptMachine:
-        host = await self._find_host()
+        host = await self._find_host(quiet=True)  # `create` has told, others cannot
         boot_id = host_boot_id()
 
         def before_start(process: Detached) -> None:

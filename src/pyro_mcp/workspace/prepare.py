@@ -19,7 +19,7 @@ async def prepare_usual_machine(find_host: FindHost, environment: str, report: R
     A host that cannot run machines is no obstacle to a pull: its log tells, and so does whoever wants a machine.
     """
     try:
-        host = await find_host()
+        host = await find_host(quiet=True)  # a command that needs the machine tells what there is to say
         if host.templates is None:
             return
         await report(Progress("pull", "template", environment))

@@ -47,15 +47,11 @@ class Shape:
 
 @dataclass(eq=False)
 class Unclaimed:
-    """One of them. It is `end`ed by whoever has it, also when a workspace has taken it over.
-
-    `notice` is what the one who takes it is to be told of this host.
-    """
+    """One of them. It is `end`ed by whoever has it, also when a workspace has taken it over."""
 
     workspace_id: str
     shape: Shape
     machine: WaitingMachine
-    notice: str | None
     _places: Places
     _leash: Leash
     _seed: int  # the file that its VMM takes for the seed
@@ -137,7 +133,7 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
             machine = await _begun(host, copy, places, workspace_id, leashes)
         undo.pop_all()
         shape = Shape(environment, image.digest, host.driver.name)
-        return Unclaimed(workspace_id, shape, machine, host.notice, places, leashes[0], seed)
+        return Unclaimed(workspace_id, shape, machine, places, leashes[0], seed)
 
 
 def remove(places: Places, workspace_id: str) -> None:

@@ -41,14 +41,19 @@ class VmmChoice:
     confined: bool
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     _told: set[KvmState] = field(default_factory=set)
+    _untold: dict[str, KvmVerdict] = field(default_factory=dict)  # by the bundle's digest; proved for who asked quietly
 
-    async def choose(self, bundle: "RuntimeBundle") -> Choice:
-        """The VMM for a machine that is about to start. Raises `HostUnfit` as `driver` does."""
+    async def choose(self, bundle: "RuntimeBundle", *, quiet: bool = False) -> Choice:
+        """The VMM for a machine that is about to start.
+
+        `quiet` is for those who cannot pass a notice on: they get none, and it is left for the next who can. Raises
+        `HostUnfit` as `driver` does.
+        """
         if self.settings.vmm == "qemu":
             return Choice(QemuDriver(confined=self.confined))
-        verdict, is_news = await self._verdict(bundle)
+        verdict, is_news = await self._verdict(bundle, quiet=quiet)
         driver = self.driver(bundle, verdict)
-        if verdict.state is KvmState.WORKS or not is_news:
+        if quiet or verdict.state is KvmState.WORKS or not is_news:
             return Choice(driver)
         return Choice(driver, f"{verdict.detail}: guests run under QEMU's emulation, which is slower; {_ASK_DOCTOR}")
 
@@ -67,19 +72,31 @@ class VmmChoice:
 
     async def prove(self, bundle: "RuntimeBundle") -> KvmVerdict:
         """Find out afresh whether KVM runs guests, and remember it for as long as this host runs."""
-        files = (bundle.firecracker, bundle.kernel, bundle.initramfs)
-        verdict = await kvm.prove(*files, run_dir(self.settings), confined=self.confined)
+        verdict = await self._proved(bundle)
         kvm.remember(self.settings.cache_dir, bundle.digest, verdict)
         return verdict
 
-    async def _verdict(self, bundle: "RuntimeBundle") -> tuple[KvmVerdict, bool]:
+    async def _proved(self, bundle: "RuntimeBundle") -> KvmVerdict:
+        files = (bundle.firecracker, bundle.kernel, bundle.initramfs)
+        return await kvm.prove(*files, run_dir(self.settings), confined=self.confined)
+
+    async def _verdict(self, bundle: "RuntimeBundle", *, quiet: bool) -> tuple[KvmVerdict, bool]:
         """Whether KVM runs guests, and whether this host's user has not been told before."""
         async with self._proving:
             # A device that was proved may be gone, or forbidden, by now.
             state, detail = kvm.try_open()
             if state is not KvmState.WORKS:
                 is_news = state not in self._told
-                self._told.add(state)
+                if not quiet:
+                    self._told.add(state)
                 return KvmVerdict(state, detail, 0), is_news
             known = kvm.remembered(self.settings.cache_dir, bundle.digest)
-            return (known, False) if known is not None else (await self.prove(bundle), True)
+            if known is not None:
+                return known, False
+            verdict = self._untold.pop(bundle.digest, None) or await self._proved(bundle)
+            if quiet and verdict.state is KvmState.NO_GUEST:
+                # Nobody tells what is remembered; a daemon that has told nobody leaves that to the next one.
+                self._untold[bundle.digest] = verdict
+            else:
+                kvm.remember(self.settings.cache_dir, bundle.digest, verdict)
+            return verdict, True

@@ -43,6 +43,9 @@ async def test_a_host_has_its_bundle_its_vmm_and_what_is_to_be_said_of_it(
     with_bundle: Settings, proofs: list[Path], tmp_path: Path
 ) -> None:
     choice = VmmChoice(with_bundle, confined=True)
+    images = Store(with_bundle.cache_dir)
+    quiet = await verified_host(with_bundle, images, default_boot_slots(), choice, quiet=True)
+    assert (quiet.driver.name, quiet.notice) == ("qemu", None)
     host = await _host(with_bundle, choice)
     assert host.bundle.folder == tmp_path / "bundle"
     assert host.driver.name == "qemu"

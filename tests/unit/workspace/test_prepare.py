@@ -36,7 +36,8 @@ async def host(place: Place, tmp_path: Path) -> Host:
 
 
 async def _prepare(host: Host, environment: str = "debian:12") -> list[str]:
-    async def find_host() -> Host:
+    async def find_host(*, quiet: bool = False) -> Host:
+        assert quiet, "a pull has no notice of the host's to pass on"
         return host
 
     steps = Steps()
@@ -81,7 +82,7 @@ async def test_a_guest_that_does_not_come_up_is_no_obstacle(host: Host, place: P
 async def test_a_host_that_cannot_run_machines_is_no_obstacle(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def unfit() -> Host:
+    async def unfit(*, quiet: bool = False) -> Host:
         raise error
 
     steps = Steps()

@@ -75,6 +75,20 @@ async def test_a_workspace_takes_one_over(engine: Engine) -> None:
         assert len(engine.boots.guests) == 1
 
 
+async def test_what_is_to_be_said_of_this_host_is_left_for_a_user(engine: Engine) -> None:
+    told: list[Progress] = []
+
+    async def report(progress: Progress) -> None:
+        told.append(progress)
+
+    engine.notice = "this is the slow one"
+    async with engine.open() as workspaces:
+        await one_ready(workspaces)
+        await workspaces.create(DEBIAN, report)
+        workspaces.pool.want(0, False)
+    assert [each.detail for each in told if each.phase == "notice"] == ["this is the slow one"]
+
+
 async def test_its_vmm_sees_the_seed_in_the_file_that_it_has_open(engine: Engine, seed: Path) -> None:
     async with engine.open() as workspaces:
         ready = await one_ready(workspaces)

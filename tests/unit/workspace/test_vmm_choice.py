@@ -144,6 +144,27 @@ async def test_that_the_device_does_not_open_is_said_once_by_each_daemon(
     assert fake_kvm.proofs == []
 
 
+@pytest.mark.parametrize("device", [OPENS, GONE, FORBIDDEN])
+async def test_who_asks_quietly_leaves_the_news_to_the_next(
+    settings: Settings, fake_kvm: FakeKvm, device: tuple[KvmState, str]
+) -> None:
+    fake_kvm.device, fake_kvm.verdict = device, NO_GUEST
+    choice = VmmChoice(settings, confined=True)
+    for _ in range(2):
+        assert await choice.choose(BUNDLE, quiet=True) == Choice(QemuDriver(confined=True), None)
+    told = [await choice.choose(BUNDLE) for _ in range(2)]
+    assert [each.notice is not None for each in told] == [True, False]
+    assert (await choice.choose(BUNDLE, quiet=True)).notice is None
+    assert len(fake_kvm.proofs) == (device is OPENS), "what was proved for one who asked quietly holds for all"
+
+
+async def test_a_daemon_that_told_nobody_leaves_that_to_the_next(settings: Settings, fake_kvm: FakeKvm) -> None:
+    fake_kvm.verdict = NO_GUEST
+    assert (await VmmChoice(settings, confined=True).choose(BUNDLE, quiet=True)).notice is None
+    assert (await VmmChoice(settings, confined=True).choose(BUNDLE)).notice is not None
+    assert (await VmmChoice(settings, confined=True).choose(BUNDLE)).notice is None
+
+
 async def test_another_reason_why_it_does_not_open_is_said_too(settings: Settings, fake_kvm: FakeKvm) -> None:
     choice = VmmChoice(settings, confined=True)
     told = []
