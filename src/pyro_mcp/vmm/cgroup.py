@@ -128,14 +128,18 @@ def sweep() -> None:
             groups.sweep()
 
 
-def _topmost_that_is_ours() -> Path | None:
-    mount = _mount()
-    own = _own_group()
+def own_groups() -> tuple[Path, ...]:
+    """Our own group and those that it is in, innermost first; none without cgroup v2."""
+    mount, own = _mount(), _own_group()
     if mount is None or own is None:
-        return None
+        return ()
+    return tuple(group for group in (mount / own, *(mount / own).parents) if group.is_relative_to(mount))
+
+
+def _topmost_that_is_ours() -> Path | None:
     ours = None
-    for group in (mount / own, *(mount / own).parents):
-        if not group.is_relative_to(mount) or not os.access(group / "cgroup.procs", os.W_OK):
+    for group in own_groups():
+        if not os.access(group / "cgroup.procs", os.W_OK):
             break
         if os.access(group, os.W_OK):
             ours = group

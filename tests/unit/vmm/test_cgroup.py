@@ -216,6 +216,17 @@ def test_the_group_of_a_folder_is_always_the_same_and_no_others(tmp_path: Path) 
     assert all(len(name) < 64 and "/" not in name for name in names)
 
 
+def test_our_own_groups_are_known_up_to_the_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = Path("/sys/fs/cgroup")
+    monkeypatch.setattr(cgroup, "_mount", lambda: mount)
+    monkeypatch.setattr(cgroup, "_own_group", lambda: "ours/now")
+    assert cgroup.own_groups() == (mount / "ours" / "now", mount / "ours", mount)
+    monkeypatch.setattr(cgroup, "_own_group", lambda: "")
+    assert cgroup.own_groups() == (mount,)
+    monkeypatch.setattr(cgroup, "_mount", lambda: None)
+    assert cgroup.own_groups() == ()
+
+
 def test_the_kernels_own_words_are_understood() -> None:
     """Wherever this runs: a mount that is there, and a group in it, or none."""
     mount, own = cgroup._mount(), cgroup._own_group()
