@@ -1,8 +1,8 @@
 """What is written down of workspaces, and every change of it, each of them one transaction: PYRO_HOME/state.db.
 
-What is lost with it are the names of disks, not the disks; but no disk whose workspace is not in here is ever removed.
-So a file that cannot be read, or that a newer pyro has written, is left as it is, and everything that needs it fails
-and says why.
+What is lost with it are the names of disks, not the disks: no disk whose workspace is not in here is ever removed, but
+for that of a machine that waited to become a workspace's, which has a mark beside it (see `unclaimed`). So a file that
+cannot be read, or that a newer pyro has written, is left as it is, and everything that needs it fails and says why.
 """
 
 import json
