@@ -52,7 +52,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     await asyncio.to_thread(_clear_up, settings)
     workspaces = Workspaces(settings.home, images, find_host)
     activity = Activity(stop, is_wanted=lambda: workspaces.running > 0)
-    chats = Chats(workspaces.pool.want)
+    # What is kept ready begins from a template.
+    chats = Chats(workspaces.pool.want if templates is not None else _want_nothing)
     daemon = Daemon(
         settings, activity, stop, images, find_host, workspaces=workspaces, templates=templates, chats=chats
     )
@@ -76,6 +77,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     finally:
         await tasks.end(ending)
         await workspaces.close()
+
+
+def _want_nothing(_count: int, _somebody_came: bool) -> None:
+    """In place of `Pool.want` where there can be none."""
 
 
 def _clear_up(settings: Settings) -> None:
