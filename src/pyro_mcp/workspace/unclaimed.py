@@ -84,6 +84,7 @@ class Unclaimed:
             placeholder.unlink(missing_ok=True)
             return
         with image.open("rb", buffering=0) as source:
+            sync_folder(placeholder.parent)  # it must not mark a workspace's folder again after the host has crashed
             sparse.copy(source.fileno(), self._seed)
         os.fsync(self._seed)
         placeholder.rename(image)
