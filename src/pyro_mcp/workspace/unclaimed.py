@@ -118,8 +118,7 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
     this is cancelled.
     """
     async with AsyncExitStack() as undo:
-        undo.push_async_callback(_removed, places, workspace_id)
-        await asyncio.to_thread(places.make, workspace_id)
+        await to_the_end(_folder(undo, places, workspace_id))
         seed = no_seed.placeholder(places.no_seed_yet(workspace_id))
         undo.callback(os.close, seed)
         folder = places.folder(workspace_id)
@@ -141,6 +140,12 @@ def remove(places: Places, workspace_id: str) -> None:
     """Remove what one that has ended left. Blocks. Raises `HostUnfit`."""
     places.remove(workspace_id)
     cgroup.remove(cgroup.name_for(places.vmm_folder(workspace_id)))
+
+
+async def _folder(undo: AsyncExitStack, places: Places, workspace_id: str) -> None:
+    """Make its folder, which is removed again only if it is ours."""
+    await asyncio.to_thread(places.make, workspace_id)
+    undo.push_async_callback(_removed, places, workspace_id)
 
 
 async def _copy(host: Host, image: Path, disk: int, seed: Path) -> MachineSpec:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import Conflict, NotFound
+from pyro_mcp.errors import Conflict, HostUnfit, NotFound
 from pyro_mcp.models import Progress
-from pyro_mcp.workspace import kept
+from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.records import FILE_NAME
@@ -182,6 +182,16 @@ async def test_one_that_does_not_come_up_leaves_nothing(engine: Engine, monkeypa
         await until(lambda: Places(engine.home).ids() == set())
         made = await workspaces.create(DEBIAN, nobody)
         assert made.state == "running"
+
+
+async def test_the_folder_of_somebody_else_is_left_alone(engine: Engine) -> None:
+    async with engine.open() as workspaces:
+        core = workspaces._core
+        core.places.make("w-theirs")
+        host = await core.find_host(quiet=True)
+        with pytest.raises(HostUnfit):
+            await unclaimed.start(core.images, core.places, host, "w-theirs", "debian:12")
+        assert core.places.ids() == {"w-theirs"}
 
 
 async def test_without_templates_there_are_none(engine: Engine) -> None:
