@@ -189,14 +189,18 @@ def kill(process: Detached) -> None:
         watched.close()
 
 
+@dataclass
 class _FakeTemplates:
     """Every machine begins as the copy of a template, which its driver does not even look at."""
+
+    discarded: list[str]
 
     async def begin_from(self, _host: Host, spec: MachineSpec) -> MachineSpec:
         return replace(spec, template=Template(Path("/template")))
 
-    async def discard(self, _template: Template) -> None:
+    async def discard(self, _template: Template, why: str) -> None:
         """See `Templates.discard`."""
+        self.discarded.append(why)
 
     def note_copy(self, _template: Template, _took_ms: int) -> None:
         """See `Templates.note_copy`."""
@@ -204,13 +208,17 @@ class _FakeTemplates:
 
 @dataclass
 class Engine:
-    """A PYRO_HOME with an installed environment, and the daemon's engine on it."""
+    """A PYRO_HOME with an installed environment, and the daemon's engine on it.
+
+    `discarded` is why templates were thrown away.
+    """
 
     home: Path
     images: Store
     boots: Boots
     notice: str | None = None
     templates: bool = False
+    discarded: list[str] = field(default_factory=list)
 
     def workspaces(self, slots: int = 4) -> Workspaces:
         """The engine of a daemon that has just started."""
@@ -220,7 +228,7 @@ class Engine:
             driver=cast("Any", FakeKeptDriver(self.boots)),
             boot_slots=asyncio.Semaphore(slots),
             notice=self.notice,
-            templates=cast("Any", _FakeTemplates()) if self.templates else None,
+            templates=cast("Any", _FakeTemplates(self.discarded)) if self.templates else None,
         )
 
         async def find_host(*, quiet: bool = False) -> Host:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyro_mcp import sparse
-from pyro_mcp.errors import HostUnfit
+from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest.identity import of_workspace
 from pyro_mcp.images import no_seed, store
 from pyro_mcp.images.store import Store, sync_folder
@@ -23,6 +23,7 @@ from pyro_mcp.process import Detached
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.vmm.machine import MachineSpec
+from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot, kept
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.host import Host
@@ -30,6 +31,7 @@ from pyro_mcp.workspace.kept import KeptMachine, WaitingMachine
 from pyro_mcp.workspace.leash import Leash
 from pyro_mcp.workspace.places import FIRST_DISK, Places
 from pyro_mcp.workspace.record import WorkspaceRecord
+from pyro_mcp.workspace.templates import Templates
 
 USUAL = RunRequest("", ())  # of the machine that everybody gets who asks for no other
 
@@ -82,9 +84,9 @@ class Unclaimed:
         placeholder = self._places.no_seed_yet(self.workspace_id)
         if image is None:
             placeholder.unlink(missing_ok=True)
+            sync_folder(placeholder.parent)  # it must not mark a workspace's folder again after the host has crashed
             return
         with image.open("rb", buffering=0) as source:
-            sync_folder(placeholder.parent)  # it must not mark a workspace's folder again after the host has crashed
             sparse.copy(source.fileno(), self._seed)
         os.fsync(self._seed)
         placeholder.rename(image)
@@ -115,8 +117,10 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
     """Begin one with an id that is free, after all machines whose start somebody waits for already.
 
     Raises `HostUnfit`, `NotFound`, `SourceFailed` or `GuestFailed`, and `OSError`; nothing is left of it then, nor if
-    this is cancelled.
+    this is cancelled. A template that it cannot begin from is thrown away.
     """
+    if host.templates is None:
+        raise HostUnfit("no_template", "there are no templates to begin machines from", "set PYRO_TEMPLATES to on")
     async with AsyncExitStack() as undo:
         await to_the_end(_folder(undo, places, workspace_id))
         seed = no_seed.placeholder(places.no_seed_yet(workspace_id))
@@ -127,10 +131,14 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
             disk = await kept.open_disk(folder / FIRST_DISK)
             opened.callback(os.close, disk)
             image = opened.enter_context(await store.open_verified(images, environment))
-            copy = await _copy(host, image.path, disk, places.no_seed_yet(workspace_id))
+            copy, template = await _copy(host, host.templates, image.path, disk, places.no_seed_yet(workspace_id))
             leashes: list[Leash] = []
             undo.push_async_callback(_let_go, leashes)
-            machine = await _begun(host, copy, places, workspace_id, leashes)
+            try:
+                machine = await _begun(host, copy, places, workspace_id, leashes)
+            except GuestFailed as error:
+                await host.templates.discard(template, error.message)
+                raise
         undo.pop_all()
         shape = Shape(environment, image.digest, host.driver.name)
         return Unclaimed(workspace_id, shape, machine, places, leashes[0], seed)
@@ -148,15 +156,13 @@ async def _folder(undo: AsyncExitStack, places: Places, workspace_id: str) -> No
     undo.push_async_callback(_removed, places, workspace_id)
 
 
-async def _copy(host: Host, image: Path, disk: int, seed: Path) -> MachineSpec:
+async def _copy(host: Host, templates: Templates, image: Path, disk: int, seed: Path) -> tuple[MachineSpec, Template]:
     """The machine as a template's copy."""
-    if host.templates is None:
-        raise HostUnfit("no_template", "there are no templates to begin machines from", "set PYRO_TEMPLATES to on")
     plain = boot.machine_spec(host, image, disk, vcpu_count=USUAL.vcpu_count, mem_mib=USUAL.mem_mib)
-    copy = await host.templates.begin_from(host, replace(plain, durable=True, seed=seed))
+    copy = await templates.begin_from(host, replace(plain, durable=True, seed=seed))
     if copy.template is None:
         raise HostUnfit("no_template", "no template could be made", "see daemon.log in PYRO_HOME")
-    return copy
+    return copy, copy.template
 
 
 async def _begun(

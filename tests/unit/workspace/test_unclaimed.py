@@ -180,8 +180,10 @@ async def test_one_that_does_not_come_up_leaves_nothing(engine: Engine, monkeypa
         workspaces.pool.want(1, True)
         await until(lambda: len(engine.boots.guests) == 1 and engine.boots.alive == 0)
         await until(lambda: Places(engine.home).ids() == set())
+        assert len(engine.discarded) == 1, "the template that it did not begin from"
         made = await workspaces.create(DEBIAN, nobody)
         assert made.state == "running"
+        assert len(engine.discarded) == 1
 
 
 async def test_the_folder_of_somebody_else_is_left_alone(engine: Engine) -> None:
