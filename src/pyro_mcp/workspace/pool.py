@@ -41,6 +41,7 @@ class Pool:
     environment: str = catalog.DEFAULT  # of the workspaces that are likely to be made
     _wanted: int = 0
     _resting: bool = False
+    _over: bool = False
     _last_interest: float = field(default_factory=time.monotonic)
     _not_before: float = 0.0
     _ready: list[Unclaimed] = field(default_factory=list)
@@ -69,11 +70,12 @@ class Pool:
 
     async def give_back(self, machine: Unclaimed) -> None:
         """Whoever took it has made a workspace of it, or needs it no longer."""
-        if machine.is_alive:
+        if machine.is_alive and not self._over:
             self._ready.append(machine)
         else:
             await _ended(machine)
         self._wait(_PAUSE_SECONDS)
+        self._changed.set()
 
     async def rest(self) -> None:
         """End them all, and have none until somebody makes a workspace or a chat host comes."""
@@ -86,13 +88,22 @@ class Pool:
         try:
             while True:
                 self._changed.clear()
-                async with self._changing:
-                    await self._end(self._unneeded())
-                    begun = self._room() and await self._fill()
-                if not begun:
+                if not await self._tried():
                     await self._for_a_while()
         finally:
+            self._over = True
             await to_the_end(self._end(tuple(self._ready)))
+
+    async def _tried(self) -> bool:
+        """End what nobody needs, and begin one where one is needed; False if none was begun."""
+        try:
+            async with self._changing:
+                await self._end(self._unneeded())
+                return self._room() and await self._fill()
+        except Exception:  # or there would be no more machines for as long as this daemon lives
+            log.exception("machines cannot be kept ready")
+            self._wait(_FAILED_SECONDS)
+            return False
 
     def _interest(self) -> None:
         self._last_interest = time.monotonic()
@@ -101,7 +112,6 @@ class Pool:
 
     def _wait(self, seconds: float) -> None:
         self._not_before = max(self._not_before, time.monotonic() + seconds)
-        self._changed.set()
 
     def _size(self) -> int:
         """How many there should be now, if the host can have them."""

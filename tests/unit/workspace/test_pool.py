@@ -38,12 +38,17 @@ class Ready:
 
 @dataclass
 class Machines:
-    """All that were begun; while `broken`, none begins, and while `held`, one takes its time."""
+    """All that were begun; while `broken`, none begins, and while `held`, one takes its time.
+
+    `error` is what comes of it if there is something that nobody has thought of.
+    """
 
     images: Store
     begun: list[Ready] = field(default_factory=list)
     tries: int = 0
     broken: bool = False
+    held: bool = False
+    error: Exception | None = None
     spare_mib: int = _PLENTY_MIB
 
     async def start(self, environment: str) -> Unclaimed:
@@ -51,6 +56,10 @@ class Machines:
         await asyncio.sleep(0)
         if self.broken:
             raise HostUnfit("no_template", "there is none")
+        if self.error is not None:
+            raise self.error
+        if self.held:
+            await asyncio.Event().wait()
         installed = reference(self.images, environment)
         assert installed is not None
         ready = Ready(f"w-{len(self.begun)}", Shape(environment, installed.digest, "fake"))
@@ -206,3 +215,50 @@ async def test_what_fails_is_not_tried_over_and_over(machines: Machines, monkeyp
         assert pool.take(DEBIAN) is None
         await several_ticks()
         assert machines.tries == 1
+
+
+async def test_an_error_that_nobody_has_thought_of_is_not_the_end(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "_FAILED_SECONDS", 0.1)
+    machines.error = KeyError("ours")
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: machines.tries > 1)
+        machines.error = None
+        await until(lambda: len(machines.alive()) == 1)
+    assert "KeyError" in caplog.text
+
+
+async def test_a_host_that_cannot_be_asked_for_its_memory_is_asked_again_later(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "_FAILED_SECONDS", 0.1)
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: len(machines.alive()) == 1)
+
+        def fail() -> int:
+            raise OSError("no more files")
+
+        pool.spare_mib = fail
+        await until(lambda: "no more files" in caplog.text)
+        await several_ticks()
+        assert caplog.text.count("machines cannot be kept ready") < 20
+        pool.spare_mib = lambda: _PLENTY_MIB
+        machines.begun[0].is_alive = False
+        await until(lambda: len(machines.alive()) == 1)
+
+
+async def test_one_that_is_given_back_when_all_is_over_is_ended(machines: Machines) -> None:
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: len(machines.alive()) == 1)
+        taken = pool.take(DEBIAN)
+        assert taken is not None
+        pool.want(0, somebody_came=False)
+        taken_machine = machines.begun[0]
+        machines.begun.remove(taken_machine)  # it is not the pool's to end
+    assert not taken_machine.ended
+    await pool.give_back(taken)
+    assert taken_machine.ended
