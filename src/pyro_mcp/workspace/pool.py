@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from pyro_mcp import tasks
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import catalog, store
 from pyro_mcp.images.store import Store
@@ -44,6 +45,7 @@ class Pool:
     _over: bool = False
     _last_interest: float = field(default_factory=time.monotonic)
     _not_before: float = 0.0
+    _filling: "asyncio.Task[bool] | None" = None
     _ready: list[Unclaimed] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,6 +55,8 @@ class Pool:
         if somebody_came:
             self._interest()
         self._wanted = count
+        if count == 0:
+            self._stop_filling()
         self._changed.set()
 
     def take(self, request: CreateWorkspace) -> Unclaimed | None:
@@ -80,6 +84,7 @@ class Pool:
     async def rest(self) -> None:
         """End them all, and have none until somebody makes a workspace or a chat host comes."""
         self._resting = True
+        self._stop_filling()
         async with self._changing:
             await self._end(tuple(self._ready))
 
@@ -99,7 +104,7 @@ class Pool:
         try:
             async with self._changing:
                 await self._end(self._unneeded())
-                return self._room() and await self._fill()
+                return self._room() and await self._filled()
         except Exception:  # or there would be no more machines for as long as this daemon lives
             log.exception("machines cannot be kept ready")
             self._wait(_FAILED_SECONDS)
@@ -133,8 +138,23 @@ class Pool:
         fit = [each for each in self._ready if each.is_alive and (each.shape.environment, each.shape.digest) == wanted]
         return tuple(each for each in self._ready if each not in fit[: self._size()])
 
-    async def _fill(self) -> bool:
+    async def _filled(self) -> bool:
         """Begin one; False if that failed, or nobody wants it any more."""
+        self._filling = asyncio.create_task(self._fill())
+        try:
+            await asyncio.wait((self._filling,))
+        except asyncio.CancelledError:
+            await to_the_end(tasks.end(self._filling))
+            raise
+        return not self._filling.cancelled() and self._filling.result()
+
+    def _stop_filling(self) -> None:
+        """Whoever waits for `_changing` need not wait for a machine to begin, which can take a minute."""
+        if self._filling is not None:
+            self._filling.cancel()
+
+    async def _fill(self) -> bool:
+        """Begin one; False if that failed."""
         try:
             machine = await self.start(self.environment)
         except (PyroError, OSError) as error:

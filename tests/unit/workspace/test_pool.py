@@ -262,3 +262,28 @@ async def test_one_that_is_given_back_when_all_is_over_is_ended(machines: Machin
     assert not taken_machine.ended
     await pool.give_back(taken)
     assert taken_machine.ended
+
+
+async def test_a_rest_does_not_wait_for_one_that_takes_its_time(machines: Machines) -> None:
+    machines.held = True
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: machines.tries == 1)
+        await pool.rest()
+        machines.held = False
+        await several_ticks()
+        assert machines.begun == []
+        pool.want(1, somebody_came=True)
+        await until(lambda: len(machines.alive()) == 1)
+
+
+async def test_one_that_takes_its_time_is_given_up_when_nobody_is_there(machines: Machines) -> None:
+    machines.held = True
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: machines.tries == 1)
+        machines.held = False
+        pool.want(0, somebody_came=False)
+        pool.want(1, somebody_came=True)
+        await until(lambda: len(machines.alive()) == 1)
+        assert machines.tries == 2
