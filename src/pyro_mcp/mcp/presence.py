@@ -20,20 +20,21 @@ _PATH = "/v1/chats"
 _LOOK_AGAIN_SECONDS = 2.0
 
 
-def be_present() -> None:
+def be_present(*, makes_workspaces: bool) -> None:
     """Start the daemon if there is none, and be there for it, in a thread of its own for as long as this process lives.
 
-    Daemons that others start later are told, too, but none is started for that.
+    Daemons that others start later are told, too, but none is started for that. A chat host that makes no workspaces
+    needs nothing ready.
     """
-    threading.Thread(target=_be_present, name="presence", daemon=True).start()
+    threading.Thread(target=_be_present, args=(makes_workspaces,), name="presence", daemon=True).start()
 
 
-def _be_present() -> None:
+def _be_present(makes_workspaces: bool) -> None:
     with contextlib.suppress(PyroError, OSError):
         settings = Settings.from_environment()
         with contextlib.suppress(PyroError, OSError):
             DaemonClient(settings).ask("GET", "/v1/hello")
-        if settings.pool > 0:
+        if makes_workspaces and settings.pool > 0:
             _tell_daemons(settings, threading.Event())
 
 

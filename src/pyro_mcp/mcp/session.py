@@ -25,6 +25,7 @@ from mcp_types import (
 from pyro_mcp.mcp.call import Limits
 from pyro_mcp.mcp.folders import allowed_folders
 from pyro_mcp.mcp.presence import be_present
+from pyro_mcp.mcp.profiles import tools_of
 from pyro_mcp.mcp.server import build_server
 from pyro_mcp.mcp.stdio import Lines, LineWriter
 from pyro_mcp.sdk import AsyncPyro
@@ -44,7 +45,7 @@ def serve_session(
     `opening` are messages that came before. The answer to the handshake in there (`handshake_id`) has been given
     already, so the SDK's own is dropped.
     """
-    be_present()
+    be_present(makes_workspaces=any(tool.name == "workspace_create" for tool in tools_of(options.profile)))
     limits = Limits(allowed_folders(options.allow_paths, os.environ, Path.cwd()), options.network_policy)
     server = build_server(options.profile, AsyncPyro(), limits)
     session = Session(server, handshake_id, reader, LineWriter(wire_out))

@@ -10,7 +10,8 @@ class TemplateFacts:
     """What is known of a template: which machines begin from it (`mem_mib` in MiB) and what that saves, as measured.
 
     `environment` and `digest` are the image's, None where that has no name (any more). `boot_ms` is what it took to
-    boot it until its agent waited, `copy_ms` what a copy took until its agent answered, None until there was one.
+    boot it until its agent waited, `copy_ms` what the quickest copy took until its agent answered, None until there was
+    one.
     """
 
     environment: str | None

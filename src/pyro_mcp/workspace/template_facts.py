@@ -58,10 +58,10 @@ def read(folder: Path) -> TemplateFacts | None:
     return store.read_json(folder / _FILE, TemplateFacts)
 
 
-def note_copy(folder: Path, copy_ms: int, *, if_unknown: bool = False) -> None:
-    """Write down what a copy took to begin, or with `if_unknown` only if nothing is known of that."""
+def note_copy(folder: Path, copy_ms: int) -> None:
+    """Write down what a copy took to begin, if none took less: what others took longer, the host was busy with."""
     facts = read(folder)
-    if facts is not None and not (if_unknown and facts.copy_ms is not None):
+    if facts is not None and (facts.copy_ms is None or copy_ms < facts.copy_ms):
         _write(folder, replace(facts, copy_ms=copy_ms))
 
 

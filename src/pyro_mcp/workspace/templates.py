@@ -42,7 +42,7 @@ _GENERATION = 1
 _READY_SECONDS = 60.0
 _MOST = 8  # templates in the cache; those that were not used for longest go first
 _MOST_DISCARDED = 3  # of one shape, in one daemon's life
-_TIMED_COPIES = 2  # of one template in one daemon's life: the first may have to read it into memory
+_TIMED_COPIES = 10  # of one template in one daemon's life
 _USED = "used"  # its modification time is that of the last use
 _UNFINISHED = "new-"
 
@@ -72,7 +72,7 @@ class Templates:
         key = template.folder.name
         self._copies[key] += 1
         if self._copies[key] <= _TIMED_COPIES:
-            template_facts.note_copy(template.folder, took_ms, if_unknown=self._copies[key] < _TIMED_COPIES)
+            template_facts.note_copy(template.folder, took_ms)
 
     def infos(self) -> tuple[TemplateInfo, ...]:
         """Those that are there, the one used last first; blocks."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.config import Settings
-from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.daemon.requests import begin
 from pyro_mcp.errors import PyroError
@@ -82,11 +81,17 @@ def test_a_daemon_of_others_is_left_alone(settings: Settings, stays: list[str]) 
         wait_until(lambda: stays == ["other_daemon", "there"])
 
 
+@pytest.mark.usefixtures("daemon_client")
+@pytest.mark.parametrize(("pool", "makes_workspaces"), [("0", True), ("4", False)])
 def test_who_wants_no_machines_only_wakes_the_daemon(
-    settings: Settings, stays: list[str], monkeypatch: pytest.MonkeyPatch, daemon_client: DaemonClient
+    settings: Settings,
+    stays: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pool: str,
+    makes_workspaces: bool,
 ) -> None:
-    monkeypatch.setenv("PYRO_POOL", "0")
-    presence._be_present()
+    monkeypatch.setenv("PYRO_POOL", pool)
+    presence._be_present(makes_workspaces)
     assert len(daemons_of(settings.home)) == 1
     assert stays == []
 
@@ -99,5 +104,5 @@ def test_what_goes_wrong_is_nobodys_business(
 ) -> None:
     monkeypatch.setenv("PYRO_POOL", "0")
     monkeypatch.setenv(name, value)
-    presence._be_present()
+    presence._be_present(True)
     assert capfd.readouterr() == ("", "")
