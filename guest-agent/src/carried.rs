@@ -16,6 +16,7 @@ use crate::mount::make_directory;
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+const MOVE_MOUNT_T_SYMLINKS: libc::c_uint = 0x10;
 
 /// A mount with all that is mounted below it, and the path that it has in every root.
 pub struct Carried {
@@ -30,7 +31,11 @@ impl Carried {
         Ok(Self { path, mounts })
     }
 
-    /// Puts it where its path leads by now.
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// Puts it where its path leads by now. What stood there may have become a link to a directory, which is followed.
     pub fn put_down(self) -> Result<()> {
         make_directory(Path::new(self.path))?;
         attach(&self.mounts, self.path).map_err(|errno| Failure::new(format!("mount {} again", self.path), errno))
@@ -57,7 +62,7 @@ fn attach(mounts: &OwnedFd, path: &str) -> nix::Result<()> {
             c"".as_ptr(),
             libc::AT_FDCWD,
             path.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
+            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS,
         )
     };
     Errno::result(result).map(drop)

@@ -50,7 +50,12 @@ pub fn mount_common(options: &Options, uevents: &Uevents) -> Result<Vec<Carried>
 
 /// Completes the new root, with what is carried into it.
 pub fn prepare(machine: &Machine, common: Vec<Carried>) -> Result<()> {
-    common.into_iter().try_for_each(Carried::put_down)?;
+    for carried in common {
+        match carried.path() {
+            MODULES => warn(carried.put_down()),
+            _ => carried.put_down()?,
+        }
+    }
     make_directories()?;
     name(machine);
     Ok(())

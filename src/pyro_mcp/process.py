@@ -1,8 +1,10 @@
 """The one place that starts processes.
 
 Every process started here has an owner that sees its end: `run` waits for it, `spawn` hands back a `Process` whose
-owner must `stop` it. A process dies with the thread that started it (PR_SET_PDEATHSIG) unless it is to be detached:
-such a one is watched by pid and start time (see `process_watch`), by us or by whoever comes after us.
+owner must `stop` it. A process dies with the thread that started it (PR_SET_PDEATHSIG), but for two kinds. One that is
+started without `dies_with_us` sees to its end itself: it asks the kernel for the same, or waits for the end of a pipe
+that only we hold open. One that is detached lives on: it is watched by pid and start time (see `process_watch`), by us
+or by whoever comes after us.
 """
 
 import asyncio

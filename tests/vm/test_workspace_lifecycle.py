@@ -84,6 +84,20 @@ async def test_from_creation_to_removal(home: Home, tmp_path: Path) -> None:
         assert len(vmms_of(home.path)) == 1
 
 
+async def test_links_in_place_of_what_the_agent_mounts_on_are_followed(home: Home) -> None:
+    # umount2(2) with MNT_DETACH; the image has no umount.
+    unmount = "perl -e '$path = shift; syscall(166, $path, 2) == 0 or die $!'"
+    link = f"{unmount} $1; rm -r $1; mkdir $2; ln -s $2 $1"
+    links = f"set -e; link() {{ {link}; }}; link /run /srv/run; link /lib/modules /srv/modules"
+    async with home.daemon() as workspaces:
+        w = (await workspaces.create(SMALL, nobody)).workspace_id
+        await sh(workspaces, w, f"{links}; echo kept > state")
+        await workspaces.stop(w)
+        await workspaces.start(w)
+        mounted = await sh(workspaces, w, "cat state; readlink /run /lib/modules; stat -fc %T /run/ /lib/modules/")
+        assert mounted.split() == ["kept", "/srv/run", "/srv/modules", "tmpfs", "squashfs"]
+
+
 async def test_a_workspace_and_its_commands_outlive_the_daemon(home: Home) -> None:
     async with home.daemon() as first:
         w = (await first.create(SMALL, nobody)).workspace_id

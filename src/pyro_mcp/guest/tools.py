@@ -212,7 +212,7 @@ def _stalled(name: str, seconds: float) -> GuestFailed:
     return GuestFailed(
         "guest_stalled",
         f"the guest did nothing about `{name}` for {seconds:g} s",
-        "try again; if it goes on, `pyro workspace stop` and `start` the workspace",
+        "try again; if it goes on, `pyro workspace stop` and `pyro workspace start` boot it anew",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 # What a hint may name after the command: words that stand for something, ids, and a command for the guest. With flags,
 # which tools need not have, it stays as it is.
-_ARGUMENTS = r"(?: -- [^;`]*| [A-Z]+\b| [a-z]+-[a-z0-9]+\b)*(?! --[a-z])"
+_ARGUMENTS = r"(?: -- [^;`]*| [A-Z]+\b| [a-z]+-[a-z0-9]+\b)*+(?! --[a-z])"
 _COMMANDS = {"vm_run": "run", "vm_list_environments": "env list"}  # of tools that have another name
 _FOR_THE_USER = " (that is for the user to run)"
 

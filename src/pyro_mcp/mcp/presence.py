@@ -16,7 +16,7 @@ from pyro_mcp.errors import PyroError
 from pyro_mcp.models import ChatHost
 from pyro_mcp.version import __version__
 
-_PATH = "/v1/chats"
+_PATH = "/v1/chats"  # of `daemon.chats`, from where it is not imported: that would import starlette, which takes long
 _LOOK_AGAIN_SECONDS = 2.0
 
 

@@ -7,10 +7,9 @@ the truth, only keeps what it has.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import PyroError
@@ -28,6 +27,7 @@ _RESERVE_MIB = 64  # that the guest keeps for what it does of itself meanwhile
 _ANSWER_SECONDS = 10.0
 # Nobody tells when a guest is done. It needs a second for some hundred MiB, or all of this where it is emulated.
 _FULL_SECONDS = 30.0
+_LACKS_MEMORY = "a balloon is not emptied, so its guest lacks memory until somebody tries again: %s"
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,32 @@ async def _spare_mib(guest: GuestClient) -> int:
     return free >> 20
 
 
+class _Remembering:
+    """A balloon that knows whether its guest may lack memory: whether the last word to it was not a 0 that it took."""
+
+    def __init__(self, balloon: Balloon) -> None:
+        self._balloon = balloon
+        self.may_be_full = False
+
+    async def set_balloon(self, mib: int) -> None:
+        self.may_be_full = True
+        await self._balloon.set_balloon(mib)
+        self.may_be_full = mib > 0
+
+    async def empty(self) -> None:
+        """Ask for nothing, and go on where even that fails."""
+        try:
+            await self.set_balloon(0)
+        except PyroError as error:
+            log.warning(_LACKS_MEMORY, error)
+
+
 class Resting:
     """Sees when a machine rests. `busy` tells whether something runs in it that nobody waits for."""
 
     def __init__(self, guest: GuestClient, balloon: Balloon | None, mem_mib: int, busy: Callable[[], bool]) -> None:
         self._guest = guest
-        self._balloon = balloon
+        self._balloon = None if balloon is None else _Remembering(balloon)
         self._mem_mib = mem_mib
         self._busy = busy
         self._users = 0
@@ -77,7 +97,7 @@ class Resting:
     async def take_over(self) -> None:
         """Somebody else saw to the machine, and was killed perhaps while its balloon was full."""
         if self._balloon is not None:
-            await _attempt(partial(self._balloon.set_balloon, 0))
+            await self._balloon.empty()
 
     def begin(self) -> None:
         """The machine is there, and nobody uses it yet."""
@@ -105,6 +125,8 @@ class Resting:
             self._timer = None
         if self._giving is not None:
             await tasks.end(self._giving)
+        if self._balloon is not None and self._balloon.may_be_full:
+            await self._balloon.empty()
 
     def _rest(self) -> None:
         if self._balloon is None or self._users or self._ended:
@@ -113,17 +135,18 @@ class Resting:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(RESTED_SECONDS, self._rested, self._balloon)
 
-    def _rested(self, balloon: Balloon) -> None:
+    def _rested(self, balloon: _Remembering) -> None:
         self._timer = None
         if self._busy():
             self._rest()
         else:
-            step = partial(give_back, self._guest, balloon, self._mem_mib)
-            self._giving = asyncio.create_task(_attempt(step))
+            self._giving = asyncio.create_task(self._give_back(balloon))
 
-
-async def _attempt(step: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await step()
-    except (PyroError, TimeoutError) as error:
-        log.info("a machine gives no memory back: %s", error)
+    async def _give_back(self, balloon: _Remembering) -> None:
+        try:
+            await give_back(self._guest, balloon, self._mem_mib)
+        except (PyroError, TimeoutError) as error:
+            if balloon.may_be_full:
+                log.warning(_LACKS_MEMORY, error)
+            else:
+                log.info("a machine gives no memory back: %s", error)

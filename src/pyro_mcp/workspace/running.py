@@ -168,7 +168,7 @@ class RunningCommand:
             raise GuestFailed(
                 "not_cancelled",
                 f"the guest does not end the command {self.exec_id}",
-                "`pyro workspace stop` and `start` end everything in it",
+                "`pyro workspace stop` and `pyro workspace start` end everything in it",
             )
 
     def cancel_soon(self) -> None:

@@ -38,6 +38,8 @@ def test_what_a_model_has_no_tool_for_is_for_the_user() -> None:
     assert _hint(both, "workspace-core") == told
     deleted = "`pyro workspace list --deleted` shows what can be had back"
     assert _hint(deleted, "workspace-full") == f"{deleted} (that is for the user to run)"
+    follow = "`pyro workspace logs w-abc1 --follow` shows the rest"
+    assert _hint(follow, "workspace-full") == f"{follow} (that is for the user to run)"
     assert _hint("run `pyro doctor`", "workspace-full") == "run `pyro doctor` (that is for the user to run)"
 
 

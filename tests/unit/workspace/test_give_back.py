@@ -171,6 +171,26 @@ async def test_whoever_uses_it_meanwhile_finds_all_its_memory(tmp_path: Path, mo
         assert it.balloon.asked == [336, 0, 336, 0]
 
 
+async def test_whoever_uses_it_next_tries_again_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RESTED_SECONDS", 0.0)
+    async with machine(tmp_path) as it:
+        resting = it.resting()
+        resting.begin()
+        await until(lambda: it.balloon.asked == [336])
+        it.balloon.fails = True
+        async with resting.used():
+            assert it.balloon.asked == [336, 0, 0]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
+        it.balloon.fails = False
+        for _ in range(2):
+            async with resting.used():
+                assert it.balloon.asked == [336, 0, 0, 0]
+        await resting.end()
+        assert it.balloon.asked == [336, 0, 0, 0]
+
+
 @pytest.mark.usefixtures("at_once")
 async def test_a_vmm_that_fails_does_no_harm(tmp_path: Path) -> None:
     async with machine(tmp_path) as it:

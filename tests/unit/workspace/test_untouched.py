@@ -1,6 +1,8 @@
 """Whether a workspace has been used since its last reset, told by when its commands started; the guest is fake."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,13 +36,24 @@ KEPT_AT = "2026-01-02T03:04:05.500+00:00"
 async def test_a_command_of_the_resets_own_second(
     monkeypatch: pytest.MonkeyPatch, kept_at: str, started_at: str, untouched: bool
 ) -> None:
+    in_use = False
+
+    @asynccontextmanager
+    async def used() -> AsyncIterator[None]:
+        nonlocal in_use
+        in_use = True
+        yield
+        in_use = False
+
     async def nothing(*_of: object) -> DiffReport:
+        assert in_use
         return DiffReport((), b"", False, 0, 0)
 
     monkeypatch.setattr(lifecycle, "diff", nothing)
     command = ExecInfo("x-1", RECORD.workspace_id, ("true",), "exited", started_at)
+    live = SimpleNamespace(guest=None, resting=SimpleNamespace(used=used))
     core: Any = SimpleNamespace(
-        machines=SimpleNamespace(get=lambda _id: SimpleNamespace(guest=None)),
+        machines=SimpleNamespace(get=lambda _id: live),
         history=SimpleNamespace(execs=lambda _id: (command,)),
     )
     record = replace(RECORD, kept=KeptDisk("disk-1.ext4", kept_at))
