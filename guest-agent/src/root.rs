@@ -70,8 +70,10 @@ fn mount_changes(options: &Options, uevents: &Uevents) -> Result<()> {
         Some(device) => {
             uevents.wait_for_node(device)?;
             rebirth::forget(device)?;
-            // With `discard` what is deleted is given back to the host, whose file is sparse.
-            Mount::device(device, "ext4", Path::new(CHANGES)).flags(MsFlags::MS_NOATIME).data("discard").apply()
+            // With `discard` what is deleted is given back to the host, whose file is sparse. It reads as zeros where
+            // nothing was written, so that writing zeros to its inode tables would only make it grow.
+            let data = "discard,noinit_itable";
+            Mount::device(device, "ext4", Path::new(CHANGES)).flags(MsFlags::MS_NOATIME).data(data).apply()
         }
         None => Mount::kernel("tmpfs", CHANGES).data("mode=0700").apply(),
     }

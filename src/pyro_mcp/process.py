@@ -317,7 +317,10 @@ def _bound(limits: Mapping[int, int], join: int | None) -> None:
     if join is not None:
         os.write(join, b"0")  # whoever writes it
     for number, value in limits.items():
-        resource.setrlimit(number, (value, value))
+        _, hard = resource.getrlimit(number)
+        # Nobody may go beyond what they were allowed themselves.
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (most, most))
 
 
 class _Orphan:

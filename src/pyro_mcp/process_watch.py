@@ -72,7 +72,11 @@ class Watched:
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]
+        if self._pidfd < 0:
+            return False
+        poller = select.poll()  # `select` itself takes no descriptor from 1024 on
+        poller.register(self._pidfd, select.POLLIN)
+        return not poller.poll(0)
 
     async def wait(self) -> None:
         """Wait for its end; safe to cancel and to call from several tasks."""

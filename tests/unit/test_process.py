@@ -166,6 +166,20 @@ async def test_limits_hold_for_the_process_alone() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
+def test_a_limit_is_no_more_than_its_user_may_have() -> None:
+    script = (
+        "import asyncio, resource\n"
+        "from pyro_mcp.process import spawn\n"
+        "async def main():\n"
+        "    process = spawn(['sh', '-c', 'ulimit -n'], stdout=1, limits={resource.RLIMIT_NOFILE: 100})\n"
+        "    await process.wait()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    assert ended.stdout == b"64\n"
+
+
 def test_a_process_dies_with_the_one_that_started_it() -> None:
     script = (
         "import asyncio\n"

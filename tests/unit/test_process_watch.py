@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -248,3 +249,21 @@ def _below(pid: int) -> list[int]:
     except OSError:
         return []
     return [each for child in children for each in (child, *_below(child))]
+
+
+def test_it_is_watched_through_a_descriptor_of_any_number(started: list[Detached], output: int) -> None:
+    process = spawn(SLEEP, started, output)
+    found = Watched.find(process)
+    assert found is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        high = Watched(process.pid, fcntl.fcntl(found._pidfd, fcntl.F_DUPFD_CLOEXEC, 1024))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found.close()
+    before = high.alive
+    high.kill()
+    assert wait_for_end(process.pid, 30)
+    assert (before, high.alive) == (True, False)
+    high.close()

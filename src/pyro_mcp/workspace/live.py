@@ -227,7 +227,8 @@ class Machines:
         if self._live.get(workspace_id) is not live:
             return
         said = printable(" ".join(live.machine.console().split())[-_LAST_WORDS:])
-        log.warning("the machine of %s ended by itself; its last words: %s", workspace_id, said or "none")
+        why = live.workspace.guest.session.ended or "its VMM has ended"
+        log.warning("the machine of %s ended by itself (%s); its last words: %s", workspace_id, why, said or "none")
         del self._live[workspace_id]
         self._deadlines.set(workspace_id, None)
         # At once: as soon as anybody else gets their turn, the folder may be another VMM's.
