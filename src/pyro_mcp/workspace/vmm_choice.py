@@ -68,7 +68,10 @@ class VmmChoice:
     async def prove(self, bundle: "RuntimeBundle") -> KvmVerdict:
         """Find out afresh whether KVM runs guests, and remember it for as long as this host runs."""
         files = (bundle.firecracker, bundle.kernel, bundle.initramfs)
-        verdict = await kvm.prove(*files, run_dir(self.settings), confined=self.confined)
+        known = kvm.remembered(self.settings.cache_dir, bundle.digest)
+        worked = known is not None and known.state is KvmState.WORKS
+        seconds = kvm.LOADED_SECONDS if worked else kvm.PROOF_SECONDS
+        verdict = await kvm.prove(*files, run_dir(self.settings), confined=self.confined, timeout_seconds=seconds)
         kvm.remember(self.settings.cache_dir, bundle.digest, verdict)
         return verdict
 
