@@ -26,6 +26,7 @@ from pyro_mcp.vmm.own_folder import own_folder
 
 # Real hardware takes a quarter of a second; a host that is itself emulated takes up to six.
 PROOF_SECONDS = 8.0
+LOADED_SECONDS = 60.0  # where a guest has run before: this host is more likely to be busy than to have lost KVM
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY_FILE = "kvm.json"
 _MEM_MIB = 256

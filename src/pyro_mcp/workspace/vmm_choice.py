@@ -78,7 +78,10 @@ class VmmChoice:
 
     async def _proved(self, bundle: "RuntimeBundle") -> KvmVerdict:
         files = (bundle.firecracker, bundle.kernel, bundle.initramfs)
-        return await kvm.prove(*files, run_dir(self.settings), confined=self.confined)
+        known = kvm.remembered(self.settings.cache_dir, bundle.digest)
+        worked = known is not None and known.state is KvmState.WORKS
+        seconds = kvm.LOADED_SECONDS if worked else kvm.PROOF_SECONDS
+        return await kvm.prove(*files, run_dir(self.settings), confined=self.confined, timeout_seconds=seconds)
 
     async def _verdict(self, bundle: "RuntimeBundle", *, quiet: bool) -> tuple[KvmVerdict, bool]:
         """Whether KVM runs guests, and whether this host's user has not been told before."""

@@ -95,7 +95,7 @@ class Proofs:
         self._verdict = KvmVerdict(state, "what was seen", 321)
         monkeypatch.setattr(vmm_kvm, "prove", self._prove)
 
-    async def _prove(self, *_files: Path, confined: bool) -> KvmVerdict:
+    async def _prove(self, *_files: Path, confined: bool, **_: object) -> KvmVerdict:
         assert confined
         self.count += 1
         return self._verdict

@@ -40,10 +40,12 @@ class FakeKvm:
     device: tuple[KvmState, str] = OPENS
     verdict: KvmVerdict = WORKS
     proofs: list[tuple[object, ...]] = field(default_factory=list)
+    patience: list[float] = field(default_factory=list)
     go: asyncio.Event | None = None
 
-    async def prove(self, *files: Path, confined: bool) -> KvmVerdict:
+    async def prove(self, *files: Path, confined: bool, timeout_seconds: float) -> KvmVerdict:
         self.proofs.append((*files, confined))
+        self.patience.append(timeout_seconds)
         if self.go is not None:
             await self.go.wait()
         return self.verdict
@@ -105,6 +107,14 @@ async def test_whoever_wants_firecracker_alone_is_told_why_not(
         assert "PYRO_VMM" in caught.value.message
         assert why in caught.value.message
         assert "pyro doctor" in (caught.value.hint or "")
+
+
+async def test_where_a_guest_has_run_before_a_busy_host_is_waited_for(settings: Settings, fake_kvm: FakeKvm) -> None:
+    choice = VmmChoice(of(settings, "auto"), confined=True)
+    for verdict in (WORKS, NO_GUEST, NO_GUEST):
+        fake_kvm.verdict = verdict
+        await choice.prove(BUNDLE)
+    assert fake_kvm.patience == [kvm.PROOF_SECONDS, kvm.LOADED_SECONDS, kvm.PROOF_SECONDS]
 
 
 @pytest.mark.parametrize("confined", [True, False])
