@@ -5,6 +5,7 @@ it is started, so both always mean the same folders.
 """
 
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def _absolute(name: str, value: str) -> Path:
         )
     path = Path(value)
     try:
-        usable = path.is_dir() or not path.exists()
+        usable = _is_folder_or_none(path)
     except OSError as error:  # too long, or in a folder that we may not enter
         raise InvalidRequest(
             "bad_setting", f"{name}={value[:200]!r} cannot be used: {error.strerror}", f"set {name} to another folder"
@@ -98,6 +99,14 @@ def _absolute(name: str, value: str) -> Path:
     if not usable:
         raise InvalidRequest("bad_setting", f"{name}={value!r} is not a folder", f"set {name} to a folder")
     return path
+
+
+def _is_folder_or_none(path: Path) -> bool:
+    """Looks once: somebody else may be making it now."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def _choice(env: "Mapping[str, str]", name: str, choices: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """Settings come from the environment, and a bad one names its variable."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +152,16 @@ def test_settings_that_only_look_alike_have_different_descriptions() -> None:
     one = Settings(Path("/a cache_dir=/b"), Path("/c"), None, "auto")
     other = Settings(Path("/a"), Path("/b cache_dir=/c"), None, "auto")
     assert one.describe() != other.describe()
+
+
+def test_a_folder_that_somebody_makes_meanwhile_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, really_stat = tmp_path / "home", Path.stat
+
+    def made_after_a_look(path: Path, **options: bool) -> os.stat_result:
+        try:
+            return really_stat(path, **options)
+        finally:
+            os.makedirs(home, exist_ok=True)  # which looks in another way
+
+    monkeypatch.setattr(Path, "stat", made_after_a_look)
+    assert Settings.from_environment({"HOME": str(tmp_path), "PYRO_HOME": str(home)}).home == home
