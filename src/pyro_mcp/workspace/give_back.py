@@ -1,7 +1,7 @@
 """A machine that rests gives memory that its guest does not need back to the host, once, until it is used again.
 
-The guest drops what it has cached, gives up what is free to a balloon, and gets it back at once: by then the VMM has
-let go of the pages, and the guest's next use of each takes a new one. A guest that does not go along, or does not tell
+The guest drops what it has cached, gives up what is free to a balloon, and gets it back soon: by then the VMM has let
+go of the pages, and the guest's next use of each takes a new one. A guest that does not go along, or does not tell
 the truth, only keeps what it has.
 """
 

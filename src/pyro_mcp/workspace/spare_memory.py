@@ -13,16 +13,8 @@ def spare_mib() -> int:
     Sources: MemAvailable of proc_meminfo(5), and the kernel's Documentation/admin-guide/cgroup-v2.rst.
     """
     within = [left for group in cgroup.own_groups() if (left := _left_in(group)) is not None]
-    return max(0, min([_available(), *within])) >> 20
-
-
-def _available() -> int:
-    """Bytes of the whole host."""
-    for line in _MEMINFO.read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) << 10
-    return 0
+    available = _amount(_MEMINFO, "MemAvailable:") << 10
+    return max(0, min([available, *within])) >> 20
 
 
 def _left_in(group: Path) -> int | None:
@@ -30,15 +22,16 @@ def _left_in(group: Path) -> int | None:
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
-        return limit - used + _cached(group)
+        # Files that nobody has read lately are what the kernel drops before anything else.
+        return limit - used + _amount(group / "memory.stat", "inactive_file")
     except (OSError, ValueError):  # the outermost has no such files, and "max" is no limit
         return None
 
 
-def _cached(group: Path) -> int:
-    """Bytes of files that nobody has read lately, which the kernel drops before anything else."""
-    for line in (group / "memory.stat").read_text().splitlines():
-        name, _, value = line.partition(" ")
-        if name == "inactive_file":
-            return int(value)
+def _amount(file: Path, name: str) -> int:
+    """The number behind a name, in the file's own unit; 0 if it is not there."""
+    for line in file.read_text().splitlines():
+        words = line.split()
+        if words[:1] == [name]:
+            return int(words[1])
     return 0
