@@ -30,6 +30,7 @@ pub mod pipes;
 pub mod poller;
 pub mod poweroff;
 pub mod preamble;
+pub mod presence;
 pub mod program;
 pub mod reap;
 pub mod rebirth;

@@ -14,6 +14,7 @@ use crate::greeting::{Begun, Identity};
 use crate::limits::{self, CommandLimits};
 use crate::listener::Listener;
 use crate::poller::{Poller, Token};
+use crate::presence::Presence;
 use crate::reap::Children;
 use crate::scheduling;
 use crate::spawn::Spawner;
@@ -64,7 +65,7 @@ pub struct Server {
     unsent: bool,
     /// The same, or there may be output of kept commands to be moved into their logs.
     unfinished: bool,
-    disconnected: bool,
+    host: Presence,
     /// Where the next channel comes from when the host is gone, and whether there may be one.
     listener: Option<Listener>,
     has_caller: bool,
@@ -84,6 +85,7 @@ impl Server {
         let spawner = Spawner::new(limits, workspace)?;
         let commands = Commands::new(Rc::clone(&poller), Box::new(spawner), place);
         Ok(Self {
+            host: Presence::at_first(channel.is_socket()),
             channel,
             poller,
             children,
@@ -93,7 +95,6 @@ impl Server {
             blocked: false,
             unsent: false,
             unfinished: false,
-            disconnected: false,
             listener: None,
             has_caller: false,
         })
@@ -101,6 +102,7 @@ impl Server {
 
     /// Begins with a session whose start came before there was a server.
     pub fn resume(&mut self, begun: Begun) {
+        self.host = Presence::Here;
         self.dialogue.resume(begun);
     }
 
@@ -127,11 +129,11 @@ impl Server {
     }
 
     fn end(&self) -> Option<End> {
-        let all_said = self.disconnected || (self.dialogue.outgoing.is_empty() && !self.unsent);
+        let all_said = self.is_alone() || (self.dialogue.outgoing.is_empty() && !self.unsent);
         if self.dialogue.poweroff_limit().is_some_and(|limit| all_said || Instant::now() >= limit) {
             return Some(End::Poweroff);
         }
-        let gone = self.disconnected && !self.channel.reconnects() && self.dialogue.commands.is_empty();
+        let gone = self.is_alone() && !self.channel.reconnects() && self.dialogue.commands.is_empty();
         gone.then_some(End::Disconnected)
     }
 
@@ -147,8 +149,7 @@ impl Server {
 
     /// How long to wait for something to happen.
     fn patience(&self) -> Option<Duration> {
-        if self.unfinished || (self.disconnected && self.has_caller) || (self.readable && !self.dialogue.is_congested())
-        {
+        if self.unfinished || (self.is_alone() && self.has_caller) || (self.readable && !self.dialogue.is_congested()) {
             return Some(Duration::ZERO);
         }
         self.dialogue.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -171,15 +172,19 @@ impl Server {
         }
     }
 
+    fn is_alone(&self) -> bool {
+        self.host == Presence::Gone
+    }
+
     fn reconnect(&mut self) -> io::Result<()> {
-        let Some(listener) = self.listener.as_ref().filter(|_| self.disconnected && self.has_caller) else {
+        let Some(listener) = self.listener.as_ref().filter(|_| self.is_alone() && self.has_caller) else {
             return Ok(());
         };
         match listener.accept() {
             Ok(socket) => {
                 self.channel = Channel::from_socket(socket, true)?;
                 self.poller.watch_input(&self.channel, Token::Channel)?;
-                (self.readable, self.blocked, self.disconnected) = (true, false, false);
+                (self.readable, self.blocked, self.host) = (true, false, Presence::Here);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_caller = false,
             Err(error) => return Err(error),
@@ -193,12 +198,21 @@ impl Server {
                 return;
             }
             match self.channel.read(&mut self.scratch) {
-                Ok(0) => self.disconnect(),
+                Ok(0) => {
+                    self.readable = false;
+                    self.host.ends();
+                    if self.is_alone() {
+                        self.disconnect();
+                    }
+                }
                 Ok(count) => {
-                    self.disconnected = false;
+                    self.host.speaks();
                     self.dialogue.take(&self.scratch[..count]);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    self.host.is_certain();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.disconnect(),
             }
@@ -208,7 +222,7 @@ impl Server {
     /// Nothing more is to be read until the channel announces the host's return.
     fn disconnect(&mut self) {
         self.readable = false;
-        self.disconnected = true;
+        self.host = Presence::Gone;
         self.dialogue.disconnect();
         if !self.channel.reconnects() {
             self.dialogue.commands.end_kept();
@@ -233,7 +247,10 @@ impl Server {
         let outgoing = &mut self.dialogue.outgoing;
         while !self.blocked && !outgoing.is_empty() {
             match self.channel.write(outgoing.pending()) {
-                Ok(count) => outgoing.written(count),
+                Ok(count) => {
+                    outgoing.written(count);
+                    self.host.is_certain();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Reading will tell that the host is gone; what it does not take is of no use.

@@ -20,6 +20,7 @@ from tests.vm.pyro_command import CHOSEN_VMM, PyroCommand
 
 _STREAMS = 256
 _TOO_LARGE = (1 << 20) + 1
+_IDLE_SECONDS = 0.1
 _PING = message(type="ping")
 
 
@@ -71,6 +72,14 @@ async def test_a_session_begins_after_stale_bytes_and_has_its_own_nonce(agent: O
         host.send(packet(b"S", another, {}), packet(b"S", nonce, {}))
         await host.packet(b"A", nonce)
         await pings(host, 1)
+
+
+async def test_every_host_is_heard_at_its_first_word_however_the_last_one_left(agent: OpenChannel) -> None:
+    for _ in range(20):
+        async with raw_channel(agent) as host:
+            await host.greet(os.urandom(NONCE_BYTES))
+            await asyncio.sleep(_IDLE_SECONDS)  # what tells a guest that hosts come and go is slower after a rest
+        await asyncio.sleep(_IDLE_SECONDS)
 
 
 async def test_a_host_of_another_generation_is_told_ours_and_gets_no_session(agent: OpenChannel) -> None:
