@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from pyro_mcp.workspace.templates import FOLDER, Templates
 from pyro_mcp.workspace.vmm_choice import VmmChoice, run_dir
 
 log = logging.getLogger(__name__)
+# Not all that there may be: programs that it starts (apt, for one) close every descriptor that they could have.
+_DESCRIPTORS = 16 * 1024
 _GRACEFUL_SECONDS = 2  # that requests under way get when the daemon is told to stop
 
 
@@ -33,10 +36,18 @@ def serve(socket_fd: int, lock_fd: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()
     log.info("daemon starts, lock on descriptor %d, %s", lock_fd, settings.describe())
+    _take_enough_descriptors()
     asyncio.run(_serve(settings, socket.socket(fileno=socket_fd)))
     # Still under the lock, so this is our own socket and no newer daemon's.
     DaemonPlace(settings.home).socket_path.unlink(missing_ok=True)
     log.info("daemon ends")
+
+
+def _take_enough_descriptors() -> None:
+    """Each running workspace takes some five; the soft limit that shells have is made for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < min(_DESCRIPTORS, hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS, hard), hard))
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:

@@ -22,7 +22,8 @@ from pyro_mcp.vmm.balloon import Balloon
 from pyro_mcp.workspace.json_lines import decoded, json_object
 
 log = logging.getLogger(__name__)
-RESTED_SECONDS = 20.0
+# Longer than a model thinks between two commands as a rule: what the guest has cached is read again after it.
+RESTED_SECONDS = 90.0
 _RESERVE_MIB = 64  # that the guest keeps for what it does of itself meanwhile
 _ANSWER_SECONDS = 10.0
 # Nobody tells when a guest is done. It needs a second for some hundred MiB, or all of this where it is emulated.

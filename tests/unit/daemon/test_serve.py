@@ -1,5 +1,6 @@
 """What a daemon does before it serves; a real one, no guests."""
 
+import resource
 from pathlib import Path
 
 from pyro_mcp.config import Settings
@@ -30,4 +31,15 @@ def test_a_daemon_starts_whatever_is_among_the_folders_of_vmms(settings: Setting
     (where / "link").symlink_to(tmp_path)
     pid = daemon_pid(settings)
     assert daemons_of(settings.home) == [pid]
+    end_daemon(settings)
+
+
+def test_a_daemon_has_descriptors_for_many_workspaces(settings: Settings) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        pid = daemon_pid(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (min(16_384, hard), hard)
     end_daemon(settings)
