@@ -1,14 +1,28 @@
-"""Disks and images that no program has to make."""
+"""Engines with fake guests; disks and images that no program has to make."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.workspace import boot, templates
+from pyro_mcp.workspace.engine import Workspaces
+from tests.support.fake_kept import Engine, fake_engine
 from tests.support.fake_machine import Boots, fake_host
 from tests.support.fake_templates import Place
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    async with fake_engine(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def workspaces(engine: Engine) -> AsyncIterator[Workspaces]:
+    async with engine.open() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from pyro_mcp.errors import HostUnfit, NotFound
 from pyro_mcp.images import prune as prune_images
 from pyro_mcp.images.pull import pull
-from pyro_mcp.models import Progress
 from pyro_mcp.process import Detached
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.vmm.channel import listening
@@ -27,21 +25,12 @@ from pyro_mcp.workspace_models import (
     ResetWorkspace,
 )
 from tests.support.fake_api import DONE, FakeApi
-from tests.support.fake_kept import Engine, fake_engine, runs
+from tests.support.fake_kept import Engine, runs
+from tests.support.nobody import nobody
 from tests.support.waiting import until
 from tests.unit.images.fake_source import FakeSource
 
 DEBIAN = CreateWorkspace("debian:12")
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    async with fake_engine(tmp_path) as made:
-        yield made
-
-
-async def nobody(_progress: Progress) -> None:
-    """Nobody wants to know."""
 
 
 async def made_by_another(engine: Engine) -> str:

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
@@ -23,29 +21,13 @@ from pyro_mcp.workspace_models import (
     ReadFile,
     ResetWorkspace,
     RestoreWorkspace,
-    UpdateWorkspace,
     WriteFile,
 )
-from tests.support.fake_kept import Engine, fake_engine
+from tests.support.fake_kept import Engine
+from tests.support.nobody import nobody
 from tests.support.waiting import until
 
 DEBIAN = CreateWorkspace("debian:12")
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    async with fake_engine(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def workspaces(engine: Engine) -> AsyncIterator[Workspaces]:
-    async with engine.open() as opened:
-        yield opened
-
-
-async def nobody(_progress: Progress) -> None:
-    """Nobody wants to know."""
 
 
 async def write(workspaces: Workspaces, workspace: str, text: str) -> None:
@@ -385,44 +367,6 @@ async def test_last_words_are_logged_without_what_they_would_do_to_a_terminal(
     engine.boots.guests[-1].die()
     await until(lambda: workspaces.info(w).state == "stopped")
     assert "last words: the guest\ufffd[2J speaks" in caplog.text
-
-
-async def test_names_and_labels_can_be_changed(workspaces: Workspaces) -> None:
-    first = await workspaces.create(CreateWorkspace("debian:12", name="first", labels={"a": "1", "b": "2"}), nobody)
-    second = await workspaces.create(DEBIAN, nobody)
-    info = await workspaces.update("first", UpdateWorkspace(labels={"c": "3"}, clear_labels=("a",)))
-    assert (info.name, info.labels) == ("first", {"b": "2", "c": "3"})
-    assert (await workspaces.update(second.workspace_id, UpdateWorkspace(name="second"))).name == "second"
-    with pytest.raises(Conflict) as caught:
-        await workspaces.update("second", UpdateWorkspace(name="first"))
-    assert caught.value.code == "name_in_use"
-    assert (await workspaces.update("first", UpdateWorkspace(clear_name=True))).name is None
-    assert (await workspaces.update("second", UpdateWorkspace(name="first"))).name == "first"
-    assert workspaces.info(first.workspace_id).name is None
-    with pytest.raises(NotFound) as unknown:
-        workspaces.info("frist")
-    assert "first" in (unknown.value.hint or "")
-
-
-async def test_changes_of_labels_at_the_same_time_do_not_undo_each_other(workspaces: Workspaces) -> None:
-    w = (await workspaces.create(DEBIAN, nobody)).workspace_id
-    changes = [workspaces.update(w, UpdateWorkspace(labels={f"k{number}": "v"})) for number in range(20)]
-    await asyncio.gather(*changes, workspaces.update(w, UpdateWorkspace(name="both")))
-    info = workspaces.info(w)
-    assert (info.name, len(info.labels)) == ("both", 20)
-
-
-async def test_a_change_that_is_refused_changes_nothing(workspaces: Workspaces) -> None:
-    made = await workspaces.create(CreateWorkspace("debian:12", name="first", labels={"a": "1"}), nobody)
-    refused = {
-        "bad_name": UpdateWorkspace(name="new", clear_name=True, labels={"b": "2"}),
-        "bad_label": UpdateWorkspace(name="new", labels={"b c": "2"}),
-    }
-    for code, request in refused.items():
-        with pytest.raises(InvalidRequest) as caught:
-            await workspaces.update("first", request)
-        assert caught.value.code == code
-    assert workspaces.info("first") == made
 
 
 async def test_changes_wait_for_who_uses_a_workspace(workspaces: Workspaces) -> None:

@@ -4,31 +4,20 @@ import asyncio
 import itertools
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.errors import GuestFailed, HostUnfit, NotFound
-from pyro_mcp.models import Progress
 from pyro_mcp.workspace import boot, create, kept, lifecycle, live
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.files import read_file, write_file
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace_models import CreateWorkspace, ReadFile, ResetWorkspace, RestoreWorkspace, WriteFile
-from tests.support.fake_kept import Engine, fake_engine
+from tests.support.fake_kept import Engine
+from tests.support.nobody import nobody
 
 DEBIAN = CreateWorkspace("debian:12")
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    async with fake_engine(tmp_path) as made:
-        yield made
-
-
-async def nobody(_progress: Progress) -> None:
-    """Nobody wants to know."""
 
 
 async def _nothing(*_of: object) -> None:

@@ -2,13 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from pyro_mcp.errors import Conflict
-from pyro_mcp.models import Progress
 from pyro_mcp.workspace import lifecycle, prune
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.files import write_file
@@ -21,25 +18,10 @@ from pyro_mcp.workspace_models import (
     RestoreWorkspace,
     WriteFile,
 )
-from tests.support.fake_kept import Engine, fake_engine
+from tests.support.fake_kept import Engine
+from tests.support.nobody import nobody
 
 DEBIAN = CreateWorkspace("debian:12")
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    async with fake_engine(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def workspaces(engine: Engine) -> AsyncIterator[Workspaces]:
-    async with engine.open() as opened:
-        yield opened
-
-
-async def nobody(_progress: Progress) -> None:
-    """Nobody wants to know."""
 
 
 async def was_reset(workspaces: Workspaces) -> str:
