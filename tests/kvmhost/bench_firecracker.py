@@ -23,6 +23,7 @@ from pyro_mcp.workspace.host import Host, default_boot_slots
 from pyro_mcp.workspace.templates import Templates
 from tests.bench.bare import build_initramfs
 from tests.bench.beginnings import copied_spec, seconds_to_answer
+from tests.bench.memory import idle_workspaces
 from tests.bench.report import Ratio, print_table
 from tests.vm.pyro_command import PyroCommand
 
@@ -50,6 +51,11 @@ async def test_run_against_a_bare_boot(pyro: PyroCommand, bundle: RuntimeBundle,
     )
     print_phases("from a template", copied)
     print_phases("booting", booted)
+
+
+def test_what_idle_workspaces_take(pyro: PyroCommand) -> None:
+    print()
+    print_table([idle_workspaces(pyro.client.settings)])
 
 
 async def test_a_restore_against_a_cold_boot(bundle: RuntimeBundle, tmp_path: Path) -> None:
