@@ -32,6 +32,8 @@ from pyro_mcp.vmm.template import Template, UntilReady
 # The names of a `Template`'s files.
 _TAKEN = SnapshotPaths("state", "memory")
 _RESTORED = SnapshotPaths(str(confine.INPUTS / "snapshot.state"), str(confine.INPUTS / "snapshot.memory"))
+# A guest that resets itself or dies of a triple fault ends its VMM, which is none of that one's errors but worth a word.
+_LOG_LEVEL = "Info"
 _WITH_API = ("--api-sock", firecracker_api.SOCKET)
 
 
@@ -172,7 +174,7 @@ class FirecrackerDriver:
     ) -> vmm_process.Program:
         (folder / DISK).symlink_to(f"/proc/self/fd/{spec.disk_fd}")
         return vmm_process.Program(
-            [str(PROGRAM if self.confined else self.program), *words, "--level", "Error"],
+            [str(PROGRAM if self.confined else self.program), *words, "--level", _LOG_LEVEL],
             fds,
             # It may write its guest's memory into a file.
             confine.limits(mem_mib=spec.mem_mib, file_bytes=max(os.fstat(spec.disk_fd).st_size, spec.mem_mib << 20)),

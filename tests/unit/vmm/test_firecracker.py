@@ -59,7 +59,7 @@ async def test_firecracker_is_told_everything_at_once(spec: MachineSpec, tmp_pat
         await talk(machine.open_channel)
         argv, config, folder, _ = json.loads(machine.console())
     assert argv[0] == "--no-api"
-    assert argv[argv.index("--level") + 1] == "Error"
+    assert argv[argv.index("--level") + 1] == "Info"
     assert len(argv) == 5
     assert Path(folder).parent == run_dir
     assert config["machine-config"] == {"vcpu_count": 3, "mem_size_mib": 768, "track_dirty_pages": False}

@@ -172,7 +172,7 @@ async def test_a_machine_goes_on_from_a_snapshot(
     assert await talk(to_agent("firecracker", folder)) == b"olleh\n"
     argv, *asked, works_in, state = json.loads(log.text())
     log.close()
-    assert argv == ["--api-sock", "api.sock", "--level", "Error"]
+    assert argv == ["--api-sock", "api.sock", "--level", "Info"]
     assert tuple(asked) == load(str(snapshot.state), str(snapshot.memory))
     assert (Path(works_in), state) == (folder, "the state")
     assert os.readlink(folder / "disk") == f"/proc/self/fd/{spec.disk_fd}"
@@ -197,7 +197,7 @@ async def test_a_confined_one_sees_the_snapshot_among_its_inputs(
         await until(lambda: "done\n" in log.text())
     argv, user, works_in, *inputs, state, memory, may_write, hidden, _ = log.text().splitlines()
     log.close()
-    assert argv == "--api-sock api.sock --level Error"
+    assert argv == "--api-sock api.sock --level Info"
     assert user_ids.is_ours(int(user)) if os.geteuid() == 0 else int(user) == os.geteuid()
     assert works_in == str(confine.FOLDER)
     machine = ["firecracker", "image", "initramfs", "kernel", "modules"]

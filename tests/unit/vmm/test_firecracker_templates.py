@@ -168,7 +168,7 @@ async def test_a_copy_begins_when_its_channel_is_opened_first_and_only_then(
             assert await talk(machine.open_channel) == b"olleh\n"
         argv, what, body, _, state = json.loads(machine.console())
     assert machine.reopens
-    assert argv == ["--api-sock", "api.sock", "--level", "Error"]
+    assert argv == ["--api-sock", "api.sock", "--level", "Info"]
     assert what == "PUT /snapshot/load HTTP/1.1"
     assert body["mem_backend"] == {"backend_type": "File", "backend_path": str(template.memory)}
     assert body["resume_vm"] is True
