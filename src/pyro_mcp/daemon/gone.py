@@ -10,5 +10,6 @@ class DaemonGone(DaemonFailed):
         super().__init__(
             "daemon_gone",
             "pyro's daemon ended in the middle of the request",
-            "try again; what runs in a workspace goes on: pyro workspace logs W",
+            "workspaces and the commands in them go on: see `pyro workspace list` and `pyro workspace logs W`, then "
+            "ask again for what was not done",
         )

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pyro_mcp import models
 from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.errors import DaemonFailed
+from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.events import Event, OutputChunk
 
 
@@ -35,11 +35,7 @@ class CommandStream:
             finished = isinstance(event, self._END)
             yield event
         if not finished:
-            raise DaemonFailed(
-                "daemon_gone",
-                "pyro's daemon ended in the middle of the command",
-                "try again, or see `pyro workspace logs W`",
-            )
+            raise DaemonGone
 
     def signal(self, number: int) -> None:
         """Send a signal (1 to 64) to the command's process group. Raises `NotFound` when it has ended."""

@@ -14,6 +14,7 @@ from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
 from pyro_mcp.images import catalog, store
 from pyro_mcp.models import (
     MEM_MIB_RANGE,
+    NOTICE,
     TIMEOUT_SECONDS_RANGE,
     VCPU_RANGE,
     Progress,
@@ -40,7 +41,7 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
     began = time.monotonic()
     try:
         if host.notice is not None:
-            await emit(Progress("run", "notice", "", host.notice))
+            await emit(Progress("run", NOTICE, "", host.notice))
         await ensure_installed(host.images, request.environment, emit)
         async with emitting(emit) as backlog:
             finished = await _within_ttl(request, _boot_and_run(host, request, control, backlog, began))

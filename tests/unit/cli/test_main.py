@@ -224,6 +224,36 @@ def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(err)["error"]["code"] == "bad_usage"
 
 
+@pytest.mark.parametrize(
+    ("typed", "message", "hint"),
+    [
+        ("run debian:12 --timout-seconds 3 -- ls", "no flag --timout-seconds", "--timeout-seconds? see `pyro run -h`"),
+        ("env pull debian:12 --sauce=x", "no flag --sauce", "--source? see `pyro env pull -h`"),
+        (
+            "workspace create debian:12 --seed x",
+            "no flag --seed",
+            "--seed-path or --seed-all? see `pyro workspace crea",
+        ),
+        (
+            "workspace file read W a --maxbytes 3",
+            "no flag --maxbytes",
+            "--max-bytes? see `pyro workspace file read -h`",
+        ),
+        ("mcp serve --profle vm-run", "no flag --profle", "--profile? see `pyro mcp serve -h`"),
+        ("workspace diff W --xyzzy", "no flag --xyzzy", "hint: see `pyro workspace diff -h`"),
+        ("workspace diff W -x", "no flag -x", "hint: see `pyro workspace diff -h`"),
+        ("workspace diff W more -", "unrecognized arguments: more -", "hint: see `pyro workspace diff -h`"),
+        ("workspace list -- x", "`pyro workspace list` takes no command", "hint: see `pyro workspace list -h`"),
+    ],
+)
+def test_what_no_command_takes(capsys: pytest.CaptureFixture[str], typed: str, message: str, hint: str) -> None:
+    assert main(typed.split()) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert message in first
+    assert first.endswith(" [bad_usage]")
+    assert hint in second
+
+
 def test_the_json_flag_of_the_guests_command_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--nonsense", "--", "tool", "--json"]) == 1
     assert capsys.readouterr().err.startswith("pyro: error: ")

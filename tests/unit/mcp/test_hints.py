@@ -5,6 +5,8 @@ import pytest
 from pyro_mcp.mcp.hints import for_models
 from pyro_mcp.mcp.profiles import tools_of
 
+GONE = "see `pyro workspace list` and `pyro workspace logs W`, then ask again"
+
 
 def _hint(hint: str, profile: str) -> str:
     return for_models(hint, [tool.name for tool in tools_of(profile)])
@@ -21,6 +23,7 @@ def _hint(hint: str, profile: str) -> str:
         ("put it after `--`: pyro workspace exec W -- ls -la", "put it after `--`: workspace_exec"),
         ("put it after `--`: pyro run ENV -- ls -la", "put it after `--`: vm_run"),
         ("choose another", "choose another"),
+        (GONE, "see workspace_list and workspace_logs, then ask again"),
     ],
 )
 @pytest.mark.parametrize("profile", ["workspace-core", "workspace-full"])
