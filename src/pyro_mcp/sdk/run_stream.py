@@ -7,7 +7,10 @@ from pyro_mcp.sdk.command_stream import CommandStream
 
 
 class RunStream(CommandStream):
-    """A command in a throwaway VM: `RunAccepted`, `Progress`, `RunStarted`, output, and last `RunFinished`."""
+    """A command in a throwaway VM: `RunAccepted`, `Progress`, `RunStarted`, output, and last `RunFinished`.
+
+    Where the request asks for `timings`, there is a `Phase` between them whenever one has ended.
+    """
 
     _END = RunFinished
 

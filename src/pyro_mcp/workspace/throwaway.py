@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 
 from pyro_mcp import phases, tasks
 from pyro_mcp.errors import InvalidRequest, PyroError
@@ -48,7 +47,7 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
     finally:
         control.close()
     phases.ended("last_output")
-    await emit(replace(finished, phases=phases.recorded()))
+    await emit(finished)
 
 
 async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFinished]) -> RunFinished:
