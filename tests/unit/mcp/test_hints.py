@@ -35,6 +35,7 @@ def test_what_a_model_has_no_tool_for_is_for_the_user() -> None:
     start = "pyro workspace start w-abc1"
     assert _hint(start, "workspace-full") == "workspace_start"
     assert _hint(start, "workspace-core") == f"{start} (that is for the user to run)"
+    assert _hint(f"`{start}` starts it again", "workspace-full") == "workspace_start starts it again"
     both = "see `pyro workspace status`; `pyro workspace start` starts it again"
     assert _hint(both, "workspace-full") == "see workspace_status; workspace_start starts it again"
     told = "see workspace_status; `pyro workspace start` starts it again (that is for the user to run)"
