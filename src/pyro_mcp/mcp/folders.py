@@ -10,7 +10,6 @@ from pyro_mcp.sdk.addresses import CheckedPath
 from pyro_mcp.transfer.host_paths import allowed
 
 _HINT = "use a path below the project's folder; the user allows others with `pyro mcp serve --allow-path DIR`"
-
 _FROM_WHERE = "relative paths start in the folder that the chat host was started in, as a rule the user's project"
 
 
