@@ -1,5 +1,6 @@
 """A command under way, followed as it happens."""
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -18,6 +19,7 @@ class CommandStream:
     """
 
     _END: ClassVar[type[Event]]
+    _WHEN_GONE: ClassVar[str]  # what to do about a daemon that has ended
 
     def __init__(self, daemon: DaemonClient, path: str, request: object) -> None:
         self._daemon = daemon
@@ -30,12 +32,13 @@ class CommandStream:
         Raises `PyroError`; output that is not read holds the command back.
         """
         finished = False
-        for event in self._events:
-            self._learn(event)
-            finished = isinstance(event, self._END)
-            yield event
+        with contextlib.suppress(DaemonGone):  # told below
+            for event in self._events:
+                self._learn(event)
+                finished = isinstance(event, self._END)
+                yield event
         if not finished:
-            raise DaemonGone
+            raise DaemonGone(self._WHEN_GONE)
 
     def signal(self, number: int) -> None:
         """Send a signal (1 to 64) to the command's process group. Raises `NotFound` when it has ended."""

@@ -13,6 +13,7 @@ class RunStream(CommandStream):
     """
 
     _END = RunFinished
+    _WHEN_GONE = "run it again: its machine ended with the daemon"
 
     def __init__(self, daemon: DaemonClient, request: RunRequest) -> None:
         super().__init__(daemon, "/v1/runs", request)

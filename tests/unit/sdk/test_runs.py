@@ -295,6 +295,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_run(settings: Settings, with_star
     with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
         Pyro(settings).run_in_vm("debian:12", ["true"])
     assert caught.value.code == "daemon_gone"
+    assert caught.value.hint == "run it again: its machine ended with the daemon"
     assert caught.value.exit_code == 2
 
 
@@ -350,6 +351,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_pull(settings: Settings) -> None:
     with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
         Pyro(settings).pull_environment("debian:12")
     assert caught.value.code == "daemon_gone"
+    assert "`pyro workspace list`" in str(caught.value.hint)
 
 
 def test_settings_come_from_the_environment_unless_given(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
