@@ -27,6 +27,7 @@ _KINDS = {
     "started": (models, "RunStarted"),
     "finished": (models, "RunFinished"),
     "progress": (models, "Progress"),
+    "phase": (models, "Phase"),
     "environment": (models, "EnvironmentInfo"),
     "workspace": (workspace_models, "WorkspaceInfo"),
     "exec_started": (workspace_models, "ExecStarted"),

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from pyro_mcp.errors import CommandNotStarted, DaemonFailed, GuestFailed, InvalidRequest, NotFound, PyroError
 from pyro_mcp.events import error_to_json, event_from_json, event_to_json
-from pyro_mcp.models import EnvironmentInfo, Progress, RunAccepted, RunFinished, RunStarted
+from pyro_mcp.models import EnvironmentInfo, Phase, Progress, RunAccepted, RunFinished, RunStarted
 from pyro_mcp.workspace_models import ExecInfo, ExecResult, ExecStarted, ExportReport, SyncReport, WorkspaceInfo
 
 _KINDS = (
-    *(RunAccepted, RunStarted, RunFinished, Progress, EnvironmentInfo),
+    *(RunAccepted, RunStarted, RunFinished, Progress, Phase, EnvironmentInfo),
     *(WorkspaceInfo, ExecStarted, ExecInfo, ExecResult, SyncReport, ExportReport),
 )
 _events: st.SearchStrategy[Any] = st.sampled_from(_KINDS).flatmap(st.from_type)

@@ -84,11 +84,11 @@ def _parse(words: list[str]) -> "argparse.Namespace":
             f"put the command behind `--`: {arguments.example}",
         )
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        arguments.parser.refuse(unknown)
     if takes_command:
         arguments.command = command or []
     elif command is not None:
-        parser.error(f"`pyro {arguments.verb}` takes no command behind `--`")
+        arguments.parser.error(f"`{arguments.parser.prog}` takes no command behind `--`")
     return arguments
 
 

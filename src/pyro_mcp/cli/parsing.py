@@ -3,9 +3,12 @@
 import argparse
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyro_mcp.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
@@ -23,6 +26,25 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=_Layout, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in `argparse`; `parser` in what is parsed is the one of the innermost sub-command."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if "parser" not in parsed:
+            parsed.parser = self
+        return parsed, unknown
+
+    def refuse(self, unknown: "Sequence[str]") -> NoReturn:
+        """Raise `InvalidRequest` for words that nothing here takes, with the flag that was meant if one is near."""
+        typed = next((word.partition("=")[0] for word in unknown if word.startswith("-") and word != "-"), None)
+        if typed is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        import difflib  # late, as most command lines are in order
+
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        near = [flag for flag in flags if flag.startswith(typed)] or difflib.get_close_matches(typed, flags, n=1)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise InvalidRequest("bad_usage", f"there is no flag {typed}", f"{meant}see `{self.prog} -h`")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print a help text or the version; argparse's own way says nothing where that fails."""

@@ -5,9 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from pyro_mcp.cli.streams import tell
-from pyro_mcp.models import Progress
+from pyro_mcp.models import NOTICE, Progress
 
-NOTICE = "notice"  # a phase that is no step of the work, but something to know about it
 _BAR_CELLS = 24
 
 

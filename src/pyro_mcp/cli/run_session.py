@@ -6,7 +6,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from pyro_mcp.cli.progress import ProgressPrinter
@@ -14,7 +14,7 @@ from pyro_mcp.cli.signals import told_of
 from pyro_mcp.cli.streams import silence
 from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
-from pyro_mcp.models import Progress, RunFinished, RunStarted
+from pyro_mcp.models import Phase, Progress, RunFinished, RunStarted
 from pyro_mcp.sdk.command_stream import CommandStream
 from pyro_mcp.workspace_models import ExecInfo, ExecStarted
 
@@ -28,15 +28,19 @@ _INPUT_BYTES = 64 * 1024
 class RunSession(Generic[End]):
     """Follows one command to its end, which an event of the type `end` tells of.
 
-    With `keep_output` the output is kept for `result` instead of being passed on.
+    With `keep_output` the output is kept for `result` instead of being passed on. `on_phase` hears of phases, where
+    the command's request asks for them.
     """
 
-    def __init__(self, run: CommandStream, end: type[End], *, keep_output: bool) -> None:
+    def __init__(
+        self, run: CommandStream, end: type[End], *, keep_output: bool, on_phase: Callable[[Phase], None] | None = None
+    ) -> None:
         self._run = run
         self._end = end
         self._kept: dict[str, bytearray] | None = (
             {"stdout": bytearray(), "stderr": bytearray()} if keep_output else None
         )
+        self._on_phase = on_phase
         self._printer = ProgressPrinter()
         self._started = False
         self._interrupts = 0
@@ -61,6 +65,9 @@ class RunSession(Generic[End]):
                 self._take_output(event)
             elif isinstance(event, Progress):
                 self._printer.show(event)
+            elif isinstance(event, Phase):
+                if self._on_phase is not None:
+                    self._on_phase(event)
             elif isinstance(event, RunStarted | ExecStarted):
                 self._begin_input()
             elif isinstance(event, self._end):
@@ -68,14 +75,10 @@ class RunSession(Generic[End]):
         raise AssertionError("a command's events end with its end or an error")
 
     def result(self, finished: End) -> dict[str, object]:
-        """All of it for `--json`; bytes that are not UTF-8 are shown as replacement characters.
-
-        Phases are left out: the daemon's are but a part of what a command line has to tell of.
-        """
+        """All of it for `--json`; bytes that are not UTF-8 are shown as replacement characters."""
         kept = self._kept or {}
         output = {name: data.decode(errors="replace") for name, data in kept.items()}
-        told = {name: value for name, value in vars(finished).items() if name != "phases"}
-        return {**told, **output}
+        return {**vars(finished), **output}
 
     def _take_output(self, chunk: OutputChunk) -> None:
         if self._kept is not None:

@@ -1,5 +1,7 @@
 """Where the time of a command went, as whoever typed it saw it: from the start of this process."""
 
+import contextlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from pyro_mcp.cli.streams import tell
 from pyro_mcp.phases import PhaseRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from pyro_mcp.models import Phase
 
@@ -29,6 +31,7 @@ _MEANINGS = {
     "machine_gone": "the machine is taken away",
     "last_output": "what the command wrote last is handed on",
     "delivery": "the end gets here",
+    "unfinished": "what was under way when it failed, until that is known here",
 }
 
 
@@ -38,10 +41,26 @@ class Timings:
     def __init__(self) -> None:
         self.recorder = PhaseRecorder(_start_us())
 
-    def complete(self, daemons: "Sequence[Phase]") -> None:
-        """The command has ended, and these phases went on in the daemon."""
-        self.recorder.take_in("request", daemons)
+    def take_in(self, phase: "Phase") -> None:
+        """This phase went on in the daemon."""
+        self.recorder.take_in("request", phase)
+
+    def end(self) -> None:
+        """The command has ended."""
         self.recorder.end("delivery")
+
+    @contextlib.contextmanager
+    def told_of_failure(self, *, as_json: bool) -> "Iterator[None]":
+        """Where this block fails, show the phases as far as they got; with `as_json` as a line, before the error's."""
+        try:
+            yield
+        except BaseException:
+            self.recorder.end("unfinished")
+            if as_json:
+                tell(json.dumps({"timings": self.as_json()}) + "\n")
+            else:
+                self.show()
+            raise
 
     def show(self) -> None:
         """Print a table on stderr."""

@@ -16,6 +16,7 @@ What is below /v1/workspaces is in `workspace_routes` and `exec_routes`, and /v1
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -31,6 +32,7 @@ from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.chats import ChatRoutes, Chats
 from pyro_mcp.daemon.exchange import answer, decoded, error_response, pass_signal, pass_stdin
 from pyro_mcp.daemon.exec_routes import ExecRoutes
+from pyro_mcp.daemon.phase_events import telling_phases
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.daemon.workspace_routes import WorkspaceRoutes
 from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
@@ -99,18 +101,17 @@ class _Handlers:
 
     async def run(self, request: Request) -> EventStream:
         wanted = await decoded(RunRequest, request)
-        recorder = phases.PhaseRecorder() if wanted.timings else None
 
         async def produce(emit: Emit) -> None:
             run_id = secrets.token_hex(8)
             control = self.daemon.runs[run_id] = RunControl(takes_input=wanted.stdin)
             try:
-                await emit(RunAccepted(run_id))
-                check(wanted)
-                with phases.recording(recorder):
+                async with telling_phases(emit) if wanted.timings else nullcontext(emit) as tell:
+                    await tell(RunAccepted(run_id))
+                    check(wanted)
                     host = await self.daemon.find_host()
                     phases.ended("host")
-                    await run_in_vm(host, wanted, control, emit)
+                    await run_in_vm(host, wanted, control, tell)
             finally:
                 control.close()
                 del self.daemon.runs[run_id]

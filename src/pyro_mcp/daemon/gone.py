@@ -2,13 +2,14 @@
 
 from pyro_mcp.errors import DaemonFailed
 
+_LOOK = (
+    "workspaces and the commands in them go on: see `pyro workspace list` and `pyro workspace logs W`, then ask again "
+    "for what was not done"
+)
+
 
 class DaemonGone(DaemonFailed):
-    """The daemon ended while it was spoken to."""
+    """The daemon ended while it was spoken to. `hint` is for requests of which more is known than of any."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "daemon_gone",
-            "pyro's daemon ended in the middle of the request",
-            "try again; what runs in a workspace goes on: pyro workspace logs W",
-        )
+    def __init__(self, hint: str = _LOOK) -> None:
+        super().__init__("daemon_gone", "pyro's daemon ended in the middle of the request", hint)

@@ -60,13 +60,14 @@ DEFAULT = CATALOG[0].name
 
 
 def lookup(name: str) -> Environment:
-    """The environment of that name, or `NotFound` that shows the nearest one."""
+    """The environment of that name, or `NotFound` that shows the nearest one and all that there are."""
     for environment in CATALOG:
         if environment.name == name:
             return environment
     shown = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "..."
-    nearest = difflib.get_close_matches(shown, [environment.name for environment in CATALOG], n=1, cutoff=0.3)
+    names = [environment.name for environment in CATALOG]
+    nearest = difflib.get_close_matches(shown, names, n=1, cutoff=0.3)
     meant = f"did you mean {nearest[0]}? " if nearest else ""
     raise NotFound(
-        "unknown_environment", f"there is no environment named {shown!r}", f"{meant}pyro env list shows what there is"
+        "unknown_environment", f"there is no environment named {shown!r}", f"{meant}there are: {', '.join(names)}"
     )

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pyro_mcp.mcp.backend import Backend
+from pyro_mcp.mcp.failure import without_host_paths
 from pyro_mcp.mcp.folders import AllowedFolders
-from pyro_mcp.models import Progress
+from pyro_mcp.models import NOTICE, Progress
 
 # Takes the seconds since the call began (which grow, as the protocol demands) and what is going on.
 Send = Callable[[float, str], Awaitable[None]]
@@ -27,16 +28,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call. `send` is None where the chat host asked for no progress."""
+    """A tool call. `send` is None where the chat host asked for no progress; `given` are the arguments as JSON."""
 
     pyro: Backend
     limits: Limits
     send: Send | None = None
+    given: str = ""
 
     @contextlib.asynccontextmanager
     async def telling(self, at_first: str) -> "AsyncIterator[Teller]":
         """Tell the chat host in this block that the call is alive, every few seconds and whenever there is news."""
-        teller = Teller(at_first)
+        teller = Teller(at_first, self.given)
         if self.send is None:
             yield teller
             return
@@ -50,9 +52,14 @@ class Call:
 
 @dataclass
 class Teller:
-    """What is going on now. May be told so from any thread."""
+    """What is going on now. May be told so from any thread.
+
+    What the daemon said of the work that its user should know is kept in `notices`, for the reply's `note`.
+    """
 
     words: str
+    given: str
+    notices: list[str] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,10 +69,18 @@ class Teller:
 
     def progress(self, step: Progress) -> None:
         """The same for a step of the daemon's."""
+        if step.phase == NOTICE:
+            self.notices.append(without_host_paths(step.detail, self.given))
+            return
         amount = "" if step.done is None else f" {step.done}"
         if step.done is not None and step.total is not None:
             amount += f" of {step.total}"
         self.say(f"{step.operation}: {step.phase}{amount}{' ' + step.unit if amount and step.unit else ''}")
+
+    @property
+    def note(self) -> str | None:
+        """The notices as one, if there are any."""
+        return "; ".join(self.notices) or None
 
     def _take(self, words: str) -> None:
         if words != self.words:

@@ -1,13 +1,11 @@
 """Errors as a model gets to see them: a code, a sentence, a hint; no paths of the host that it did not name itself."""
 
-import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pyro_mcp
 from pyro_mcp.config import Settings
@@ -20,20 +18,27 @@ _PATH = re.compile(r"(?<![\w./])/[\w.@+~/:-]+")
 _COMMON = ("/workspace", "/dev", "/proc", "/sys", "/bin", "/usr", "/etc", "/tmp", "/var", "/root", "/opt", "/v1")  # noqa: S108
 
 
-def failure_text(error: Exception, arguments: Mapping[str, Any], tools: Collection[str] = ()) -> str:
-    """What a model that has these tools is told of a failure; one that nobody foresaw goes to stderr in full."""
+def failure_text(error: Exception, given: str, tools: Collection[str] = ()) -> str:
+    """What a model that has these tools is told of a failure; one that nobody foresaw goes to stderr in full.
+
+    `given` is what the model sent.
+    """
     if not isinstance(error, PyroError):
         traceback.print_exception(error, file=sys.stderr)
         error = InternalError(
             "internal", "this is a fault of pyro's own", "try another way; the user finds more in the log"
         )
-    message = error.message.strip().rstrip(".")
-    words = f"{error.code}: {message}" + (
-        "." if "\n" not in message else "\n"
-    )  # some show lines of a file or a console
+    message = error.message.strip()
+    # Some show lines of a file or a console.
+    words = f"{error.code}: " + (f"{message}\n" if "\n" in message else _sentence(message))
     if error.hint:
-        words += f" Hint: {for_models(error.hint, tools).rstrip('.')}."
-    return without_host_paths(words, json.dumps(arguments, ensure_ascii=False))[:_MOST_CHARACTERS]
+        words += f" Hint: {_sentence(for_models(error.hint, tools))}"
+    return without_host_paths(words, given)[:_MOST_CHARACTERS]
+
+
+def _sentence(words: str) -> str:
+    """The words with a full stop, unless they end in one or in a question mark."""
+    return words if words.endswith((".", "?", "!")) else f"{words}."
 
 
 def without_host_paths(words: str, given: str) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyro_mcp.errors import InvalidRequest
+from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.sdk.addresses import CheckedPath
 from pyro_mcp.transfer.host_paths import allowed
 
 _HINT = "use a path below the project's folder; the user allows others with `pyro mcp serve --allow-path DIR`"
+_FROM_WHERE = "relative paths start in the folder that the chat host was started in, as a rule the user's project"
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,16 @@ class AllowedFolders:
     base: Path
 
     def source(self, path: str) -> str:
-        """A path to read from, resolved. Raises `InvalidRequest` if it is in none of the folders."""
-        return CheckedPath(self._resolved(path)[0])
+        """A path to read from, resolved. Raises `InvalidRequest` if it is in none of the folders, and `NotFound`."""
+        resolved, _ = self._resolved(path)
+        if _is_missing(resolved):
+            raise NotFound("path_not_found", f"there is no {path[:200]!r} on the user's machine", _FROM_WHERE)
+        return CheckedPath(resolved)
 
     def output(self, path: str) -> str:
         """A path to write to, resolved. Raises `InvalidRequest` if it is in none of the folders, or hidden.
+
+        Raises `NotFound` where there is no folder to write it into.
 
         Hidden files and folders hold what programs of the user run by themselves: git's hooks, the settings of editors,
         shells and chat hosts. A workspace's files must not come to stand there.
@@ -41,6 +47,12 @@ class AllowedFolders:
                 "path_not_allowed",
                 f"cannot export to {path!r}: it is an allowed folder itself",
                 "export to a new name in it",
+            )
+        if _is_missing(resolved.parent):
+            raise NotFound(
+                "path_not_found",
+                f"there is no folder on the user's machine to write {path[:200]!r} into",
+                f"name a folder that exists; {_FROM_WHERE}",
             )
         return CheckedPath(resolved)
 
@@ -70,6 +82,17 @@ def allowed_folders(named: Sequence[str], environ: Mapping[str, str], cwd: Path)
             if not _holds_home(folder, environ.get("HOME", "")):
                 roots.append(folder)
     return AllowedFolders(tuple(dict.fromkeys(roots)), cwd)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing stands there. Anything else that is wrong with a path is found out by whoever opens it."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _holds_home(folder: Path, home: str) -> bool:

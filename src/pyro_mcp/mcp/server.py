@@ -1,6 +1,7 @@
 """The server as the official SDK runs it: lists our tools, calls them, and tells what went wrong."""
 
 import difflib
+import json
 from typing import Any
 
 from mcp.server import CacheHint, Server, ServerRequestContext
@@ -61,12 +62,13 @@ class _Tools:
         Such a result has no structured content: hosts hold that against the tool's output schema, errors included.
         """
         arguments = parameters.arguments or {}
+        given = json.dumps(arguments, ensure_ascii=False)
         try:
             tool = self._find(parameters.name)
-            call = Call(self._pyro, self._limits, _sender(context))
+            call = Call(self._pyro, self._limits, _sender(context), given)
             reply = await tool.run(call, parse(tool.name, tool.parameters, arguments))
         except Exception as error:
-            words = failure_text(error, arguments, self._tools)
+            words = failure_text(error, given, self._tools)
             return CallToolResult(content=[TextContent(text=words)], is_error=True)
         return CallToolResult(content=[TextContent(text=reply.text)], structured_content=plain(reply.result))
 

@@ -28,7 +28,7 @@ else:
             ),
             ".event": ("Event",),
             ".phase": ("Phase",),
-            ".progress": ("Progress",),
+            ".progress": ("NOTICE", "Progress"),
             ".ranges": ("MEM_MIB_RANGE", "TIMEOUT_SECONDS_RANGE", "VCPU_RANGE"),
             ".runs": ("RunAccepted", "RunFinished", "RunRequest", "RunStarted", "SignalRequest"),
         },

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
+from pyro_mcp.models.event import Event
+
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of a request, from `began_us` to `ended_us`: microseconds of the host's CLOCK_BOOTTIME."""
+class Phase(Event):
+    """A part of a request that has ended: from `began_us` to `ended_us`, microseconds of the host's CLOCK_BOOTTIME.
+
+    It begins where the last one ended.
+    """
 
     name: str
     began_us: int

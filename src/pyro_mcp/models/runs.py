@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from pyro_mcp.models.event import Event
-from pyro_mcp.models.phase import Phase
 
 
 @dataclass(frozen=True)
@@ -11,8 +10,8 @@ class RunRequest:
     """One command in a throwaway VM.
 
     `mem_mib` is guest memory in MiB; `timeout_seconds` limits the command (not the pull or the boot before it) and
-    `ttl_seconds` the life of the whole VM, boot included (None: no limit of its own). With `timings` the end tells
-    where the time went.
+    `ttl_seconds` the life of the whole VM, boot included (None: no limit of its own). With `timings` each `Phase` that
+    has ended is an event, too.
     """
 
     environment: str
@@ -45,8 +44,7 @@ class RunStarted(Event):
 class RunFinished(Event):
     """How the run ended. `exit_code` is the guest's own, 128+N after signal N, 124 after a time-out.
 
-    `duration_ms` is the time from request to end, as the daemon saw it. `phases` are what it went by on, one after the
-    other without a gap, if the request asked for `timings`.
+    `duration_ms` is the time from request to end, as the daemon saw it.
     """
 
     environment: str
@@ -54,7 +52,6 @@ class RunFinished(Event):
     exit_code: int
     timed_out: bool
     duration_ms: int
-    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pyro_mcp import models
 from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.errors import DaemonFailed
+from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.models import Progress
 
 T = TypeVar("T")
@@ -35,7 +35,5 @@ class Calls:
                 elif isinstance(event, Progress) and on_progress is not None:
                     on_progress(event)
         if result is None:
-            raise DaemonFailed(
-                "daemon_gone", "pyro's daemon ended in the middle of the request", "look at how things stand, and retry"
-            )
+            raise DaemonGone
         return result

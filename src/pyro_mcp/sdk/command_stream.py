@@ -1,5 +1,6 @@
 """A command under way, followed as it happens."""
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -7,7 +8,7 @@ from typing import ClassVar, Self
 
 from pyro_mcp import models
 from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.errors import DaemonFailed
+from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.events import Event, OutputChunk
 
 
@@ -18,6 +19,7 @@ class CommandStream:
     """
 
     _END: ClassVar[type[Event]]
+    _WHEN_GONE: ClassVar[str]  # what to do about a daemon that has ended
 
     def __init__(self, daemon: DaemonClient, path: str, request: object) -> None:
         self._daemon = daemon
@@ -30,16 +32,13 @@ class CommandStream:
         Raises `PyroError`; output that is not read holds the command back.
         """
         finished = False
-        for event in self._events:
-            self._learn(event)
-            finished = isinstance(event, self._END)
-            yield event
+        with contextlib.suppress(DaemonGone):  # told below
+            for event in self._events:
+                self._learn(event)
+                finished = isinstance(event, self._END)
+                yield event
         if not finished:
-            raise DaemonFailed(
-                "daemon_gone",
-                "pyro's daemon ended in the middle of the command",
-                "try again, or see `pyro workspace logs W`",
-            )
+            raise DaemonGone(self._WHEN_GONE)
 
     def signal(self, number: int) -> None:
         """Send a signal (1 to 64) to the command's process group. Raises `NotFound` when it has ended."""

@@ -11,6 +11,7 @@ class ExecStream(CommandStream):
     """A command in a workspace: `ExecStarted`, output, and last `ExecInfo`. `exec_id` is empty before its start."""
 
     _END = ExecInfo
+    _WHEN_GONE = "if the command had started it goes on: see `pyro workspace logs W`"
 
     def __init__(self, daemon: DaemonClient, workspace: str, request: ExecRequest) -> None:
         super().__init__(daemon, workspace_path(workspace, "/execs"), request)

@@ -48,12 +48,15 @@ class RunCalls(Calls):
 
 def _collect(run: "sdk.RunStream", on_progress: OnProgress | None) -> "sdk.RunResult":
     output = {"stdout": bytearray(), "stderr": bytearray()}
+    phases: list[sdk.Phase] = []
     end: sdk.RunFinished | None = None
     for event in run:
         if isinstance(event, sdk.OutputChunk):
             output[event.stream] += event.data
         elif isinstance(event, sdk.Progress) and on_progress is not None:
             on_progress(event)
+        elif isinstance(event, sdk.Phase):
+            phases.append(event)
         elif isinstance(event, sdk.RunFinished):
             end = event
     assert end is not None  # noqa: S101  (a stream without an end has raised)
@@ -65,5 +68,5 @@ def _collect(run: "sdk.RunStream", on_progress: OnProgress | None) -> "sdk.RunRe
         duration_ms=end.duration_ms,
         stdout=bytes(output["stdout"]),
         stderr=bytes(output["stderr"]),
-        phases=end.phases,
+        phases=tuple(phases),
     )

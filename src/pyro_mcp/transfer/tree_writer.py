@@ -22,18 +22,23 @@ from pyro_mcp.transfer.tar_reader import Member
 T = TypeVar("T")
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SKIPPED_SHOWN = 1000
+_GIT = "git repositories"
+_LEADS_OUT = "links that lead out of what is exported"
+_NO_FILE = "devices, pipes or sockets"
 _MODES = 0o755  # what may be left of a mode: nobody but the owner writes
 
 
 @dataclass
 class Skipped:
-    """What was not copied: the first names, and how many there are."""
+    """What was not copied: the first names, how many there are, and what kinds of things they are."""
 
     names: list[str] = field(default_factory=list)
     count: int = 0
+    kinds: dict[str, None] = field(default_factory=dict)  # in the order in which they came
 
-    def add(self, parts: tuple[bytes, ...]) -> None:
+    def add(self, parts: tuple[bytes, ...], kind: str) -> None:
         self.count += 1
+        self.kinds[kind] = None
         if len(self.names) < _SKIPPED_SHOWN:
             self.names.append(shown(b"/".join(parts)))
 
@@ -101,10 +106,10 @@ class TreeWriter:
             return False
         if _of_git(parts):
             if not _of_git(parts[:-1]):
-                self.skipped.add(parts)
+                self.skipped.add(parts, _GIT)
             return True
         if member.kind == "hardlink" and _of_git(components(member.target)):
-            self.skipped.add(parts)
+            self.skipped.add(parts, _GIT)
             return True
         return False
 
@@ -119,7 +124,7 @@ class TreeWriter:
 
     def _disarm(self, parts: tuple[bytes, ...]) -> None:
         for name, was in embedded_git.disarm(self._folders.enter(parts, make=False)):
-            self.skipped.add((*parts, name))
+            self.skipped.add((*parts, name), _GIT)
             self._tally.files -= 1
             if stat.S_ISREG(was.st_mode) and was.st_nlink == 1:
                 self._tally.bytes -= was.st_size
@@ -142,7 +147,7 @@ class TreeWriter:
         elif member.kind == "hardlink":
             self._link(components(member.target), parts)
         else:
-            self.skipped.add(parts)
+            self.skipped.add(parts, _LEADS_OUT if member.kind == "symlink" else _NO_FILE)
             self._tally.files -= 1
 
     def _link(self, target: tuple[bytes, ...], parts: tuple[bytes, ...]) -> None:

@@ -159,8 +159,8 @@ class CommandRunner:
         await self._leave(
             GuestFailed(
                 "workspace_stopped",
-                "the workspace's machine went away while it was used",
-                "see `pyro workspace status`; `pyro workspace start` starts it again",
+                "the workspace's machine was ended while it was used: at its time limit, or by somebody",
+                "`pyro workspace status` says why; the next use starts it again, unless the user stopped it",
             ),
             lost=True,
         )

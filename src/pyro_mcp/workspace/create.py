@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.images import catalog, store, uses
-from pyro_mcp.models import MEM_MIB_RANGE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
+from pyro_mcp.models import MEM_MIB_RANGE, NOTICE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
@@ -91,7 +91,7 @@ async def create(
     await asyncio.to_thread(_check_free, core, request.name)
     host = await core.find_host()
     if host.notice is not None:
-        await report(Progress("create", "notice", "", host.notice))
+        await report(Progress("create", NOTICE, "", host.notice))
     await ensure_installed(core.images, request.environment, report)
     added: list[str] = []  # nothing that somebody else has written down is ever taken back
     try:

@@ -335,7 +335,7 @@ def _refuse_deleted(record: WorkspaceRecord) -> None:
         raise Conflict(
             "workspace_deleted",
             f"the workspace {record.workspace_id} is deleted",
-            f"pyro workspace restore {record.workspace_id}",
+            f"`pyro workspace restore {record.workspace_id}` brings it back",
         )
 
 
@@ -344,5 +344,5 @@ def _refuse_stopped_by_user(record: WorkspaceRecord) -> None:
         raise Conflict(
             "workspace_stopped",
             f"the workspace {record.workspace_id} is stopped",
-            f"pyro workspace start {record.workspace_id}",
+            f"`pyro workspace start {record.workspace_id}` starts it again",
         )

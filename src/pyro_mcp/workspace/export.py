@@ -19,6 +19,7 @@ from pyro_mcp.workspace.transfer_progress import Report, reported
 from pyro_mcp.workspace_models import ExportPath, ExportReport
 
 _OPERATION = "export"
+_GIT_HINT = "`pyro workspace export --include-git` takes repositories along"
 
 
 async def export(guest: GuestClient, request: ExportPath, report: Report) -> ExportReport:
@@ -31,7 +32,7 @@ async def export(guest: GuestClient, request: ExportPath, report: Report) -> Exp
     """
     path = inside(request.path)
     if not request.include_git and ".git" in path.lower().split("/"):
-        raise InvalidRequest("git_not_exported", f"{path} belongs to a git repository", "ask for it with --include-git")
+        raise InvalidRequest("git_not_exported", f"{path} belongs to a git repository", _GIT_HINT)
     landing = await _land(Path(request.output), include_git=request.include_git)
     try:
         async with reported(report, _OPERATION, landing.tally, None):
@@ -39,7 +40,10 @@ async def export(guest: GuestClient, request: ExportPath, report: Report) -> Exp
         await in_thread(landing.settle, _nothing)
     finally:
         await in_thread(landing.close, _nothing)
-    return ExportReport(request.output, landing.tally.files, landing.tally.bytes, landing.skipped.listed())
+    skipped = landing.skipped
+    return ExportReport(
+        request.output, landing.tally.files, landing.tally.bytes, skipped.listed(), tuple(skipped.kinds)
+    )
 
 
 async def _receive(guest: GuestClient, path: str, landing: Landing) -> None:

@@ -126,7 +126,7 @@ class History:
             raise NotFound(
                 "unknown_command",
                 f"{workspace_id} has no command {exec_id[:40]!r}, or has had {KEPT_COMMANDS} since",
-                f"pyro workspace logs {workspace_id}",
+                f"`pyro workspace logs {workspace_id}` lists its commands",
             )
         return _info(rows[0])
 

@@ -15,7 +15,8 @@ def inside(path: str) -> str:
     leaves the folder. Raises `InvalidRequest`: `outside_workspace`, `bad_path`.
     """
     if not path or "\0" in path:
-        raise InvalidRequest("bad_path", "the path is empty" if not path else "the path holds a NUL byte")
+        said = "the path holds a NUL byte" if path else "the path is empty"
+        raise InvalidRequest("bad_path", said, f"give a path below {WORKSPACE_FOLDER}, or . for that folder")
     # Two slashes at the beginning would be kept by `normpath`, as POSIX lets them mean something else.
     whole = posixpath.normpath(f"/{posixpath.join(WORKSPACE_FOLDER, path).lstrip('/')}")
     if whole != WORKSPACE_FOLDER and not whole.startswith(WORKSPACE_FOLDER + "/"):

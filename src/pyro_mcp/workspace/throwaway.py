@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 
 from pyro_mcp import phases, tasks
 from pyro_mcp.errors import InvalidRequest, PyroError
@@ -14,6 +13,7 @@ from pyro_mcp.guest.messages import Exec, Exited, Failed, Started
 from pyro_mcp.images import catalog, store
 from pyro_mcp.models import (
     MEM_MIB_RANGE,
+    NOTICE,
     TIMEOUT_SECONDS_RANGE,
     VCPU_RANGE,
     Progress,
@@ -40,14 +40,14 @@ async def run_in_vm(host: Host, request: RunRequest, control: RunControl, emit: 
     began = time.monotonic()
     try:
         if host.notice is not None:
-            await emit(Progress("run", "notice", "", host.notice))
+            await emit(Progress("run", NOTICE, "", host.notice))
         await ensure_installed(host.images, request.environment, emit)
         async with emitting(emit) as backlog:
             finished = await _within_ttl(request, _boot_and_run(host, request, control, backlog, began))
     finally:
         control.close()
     phases.ended("last_output")
-    await emit(replace(finished, phases=phases.recorded()))
+    await emit(finished)
 
 
 async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFinished]) -> RunFinished:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from pyro_mcp import tasks
-from pyro_mcp.models import Progress
+from pyro_mcp.models import NOTICE, Progress
 from pyro_mcp.transfer.limits import Tally
 
 Report = Callable[[Progress], Awaitable[None]]
@@ -36,7 +36,7 @@ async def reported(report: Report, operation: str, tally: Tally, total_bytes: in
 async def tell(report: Report, operation: str, notices: tuple[str, ...]) -> None:
     """Say what the user should know about what was copied and what was not."""
     for notice in notices:
-        await report(Progress(operation, "notice", "", notice))
+        await report(Progress(operation, NOTICE, "", notice))
 
 
 def left_out(tally: Tally) -> tuple[str, ...]:

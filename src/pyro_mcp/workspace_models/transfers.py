@@ -42,9 +42,11 @@ class ExportReport(Event):
     """What was copied to `output`; `bytes` counts the files' contents.
 
     `skipped` names what was not copied: links that lead out of the exported folder, and `.git` unless it was asked for.
+    `skipped_kinds` says in words what kinds of things those are.
     """
 
     output: str
     files: int
     bytes: int
     skipped: tuple[str, ...] = ()
+    skipped_kinds: tuple[str, ...] = ()

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import pytest
@@ -12,7 +11,7 @@ from pyro_mcp import phases, sdk
 from pyro_mcp.cli.main import COMMANDS, main
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
-from pyro_mcp.errors import NotFound
+from pyro_mcp.errors import CommandNotStarted, Conflict, NotFound
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.models import (
@@ -224,6 +223,36 @@ def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(err)["error"]["code"] == "bad_usage"
 
 
+@pytest.mark.parametrize(
+    ("typed", "message", "hint"),
+    [
+        ("run debian:12 --timout-seconds 3 -- ls", "no flag --timout-seconds", "--timeout-seconds? see `pyro run -h`"),
+        ("env pull debian:12 --sauce=x", "no flag --sauce", "--source? see `pyro env pull -h`"),
+        (
+            "workspace create debian:12 --seed x",
+            "no flag --seed",
+            "--seed-path or --seed-all? see `pyro workspace crea",
+        ),
+        (
+            "workspace file read W a --maxbytes 3",
+            "no flag --maxbytes",
+            "--max-bytes? see `pyro workspace file read -h`",
+        ),
+        ("mcp serve --profle vm-run", "no flag --profle", "--profile? see `pyro mcp serve -h`"),
+        ("workspace diff W --xyzzy", "no flag --xyzzy", "hint: see `pyro workspace diff -h`"),
+        ("workspace diff W -x", "no flag -x", "hint: see `pyro workspace diff -h`"),
+        ("workspace diff W more -", "unrecognized arguments: more -", "hint: see `pyro workspace diff -h`"),
+        ("workspace list -- x", "`pyro workspace list` takes no command", "hint: see `pyro workspace list -h`"),
+    ],
+)
+def test_what_no_command_takes(capsys: pytest.CaptureFixture[str], typed: str, message: str, hint: str) -> None:
+    assert main(typed.split()) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert message in first
+    assert first.endswith(" [bad_usage]")
+    assert hint in second
+
+
 def test_the_json_flag_of_the_guests_command_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--nonsense", "--", "tool", "--json"]) == 1
     assert capsys.readouterr().err.startswith("pyro: error: ")
@@ -253,7 +282,7 @@ def test_a_run_tells_where_its_time_went_if_asked(
         def __init__(self) -> None:
             super().__init__()
             now = phases.now_us()
-            self[-1] = replace(self[-1], phases=(Phase("host", now, now), Phase("command", now, now)))  # type: ignore[type-var]
+            self[:0] = [Phase("host", now, now), Phase("command", now, now)]
 
     monkeypatch.setattr(fake, "stream_in_vm", lambda request: fake.asked.append((request,)) or Timed())  # type: ignore[func-returns-value]
     assert main(["run", "debian:12", "--timings", "--", "ls"]) == 3
@@ -266,10 +295,46 @@ def test_a_run_tells_where_its_time_went_if_asked(
     assert main(["run", "debian:12", "--timings", "--json", "--", "ls"]) == 3
     result = json.loads(capfd.readouterr().out)
     assert [phase["phase"] for phase in result["timings"]["phases"]] == ["request", "host", "command", "delivery"]
-    assert "phases" not in result
     assert [request.timings for (request,) in fake.asked] == [True, True]
     assert main(["run", "debian:12", "--json", "--", "ls"]) == 3
-    assert {"phases", "timings"}.isdisjoint(json.loads(capfd.readouterr().out))
+    assert "timings" not in json.loads(capfd.readouterr().out)
+
+
+def test_a_run_that_fails_tells_how_far_it_got_and_then_why(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(FakeStream):
+        def __iter__(self) -> Iterator[object]:
+            yield Phase("host", phases.now_us(), phases.now_us())
+            raise CommandNotStarted("command_not_found", "no such program", exit_code=127)
+
+    monkeypatch.setattr(fake, "stream_in_vm", lambda _request: Failing())
+    assert main(["run", "debian:12", "--timings", "--", "nope"]) == 127
+    out, err = capfd.readouterr()
+    heading, *rows, total, why = err.splitlines()
+    assert (out, heading.split(), total.endswith("in all")) == ("", ["ms", "phase"], True)
+    assert [row.split()[1] for row in rows] == ["request", "host", "unfinished"]
+    assert why == "pyro: error: no such program [command_not_found]"
+    assert main(["run", "debian:12", "--timings", "--json", "--", "nope"]) == 127
+    out, err = capfd.readouterr()
+    timed, failed = map(json.loads, err.splitlines())
+    assert (out, failed["error"]["code"]) == ("", "command_not_found")
+    assert [phase["phase"] for phase in timed["timings"]["phases"]] == ["request", "host", "unfinished"]
+    assert main(["run", "debian:12", "--", "nope"]) == 127
+    assert capfd.readouterr() == ("", f"{why}\n")
+
+
+def test_a_run_that_is_not_even_asked_for_tells_how_far_it_got(
+    fake: FakePyro, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_request: RunRequest) -> FakeStream:
+        phases.ended("client")
+        raise Conflict("daemon_busy", "a daemon is at work")
+
+    monkeypatch.setattr(fake, "stream_in_vm", busy)
+    assert main(["run", "debian:12", "--timings", "--", "ls"]) == 1
+    _, *rows, _, _ = capfd.readouterr().err.splitlines()
+    assert [row.split()[1] for row in rows] == ["client", "unfinished"]
 
 
 def test_a_time_out_is_told_to_people(

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pyro_mcp.cli.progress import NOTICE, ProgressPrinter, shown_progress
-from pyro_mcp.models import Progress
+from pyro_mcp.cli.progress import ProgressPrinter, shown_progress
+from pyro_mcp.models import NOTICE, Progress
 
 STEP = Progress("pull", "download", "debian:12")
 

@@ -3,6 +3,8 @@ import pytest
 from pyro_mcp.errors import NotFound
 from pyro_mcp.images import catalog
 
+ALL = "there are: debian:12, debian:12-base, debian:12-build"
+
 
 def test_every_row_is_found_by_its_name() -> None:
     assert [catalog.lookup(row.name) for row in catalog.CATALOG] == list(catalog.CATALOG)
@@ -21,7 +23,7 @@ def test_an_unknown_name_gets_the_nearest_one(typed: str, meant: str) -> None:
         catalog.lookup(typed)
     assert caught.value.code == "unknown_environment"
     assert repr(typed) in caught.value.message
-    assert caught.value.hint == f"did you mean {meant}? pyro env list shows what there is"
+    assert caught.value.hint == f"did you mean {meant}? {ALL}"
 
 
 def test_a_name_that_is_far_too_long_is_shortened() -> None:
@@ -33,4 +35,4 @@ def test_a_name_that_is_far_too_long_is_shortened() -> None:
 def test_a_name_like_no_other_gets_no_guess() -> None:
     with pytest.raises(NotFound) as caught:
         catalog.lookup("xyzzy")
-    assert caught.value.hint == "pyro env list shows what there is"
+    assert caught.value.hint == ALL

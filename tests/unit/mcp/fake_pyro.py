@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pyro_mcp.errors import NotFound
 from pyro_mcp.events import Event, OutputChunk
-from pyro_mcp.models import EnvironmentInfo, Progress, RunFinished, RunRequest, RunStarted
+from pyro_mcp.models import NOTICE, EnvironmentInfo, Progress, RunFinished, RunRequest, RunStarted
 from pyro_mcp.workspace_models import (
     DiffEntry,
     DiffReport,
@@ -75,6 +75,7 @@ class FakePyro:
         self.workspaces = [workspace()]
         self.files: dict[str, bytes] = {"a.txt": b"one\ntwo\n"}
         self.output = b"hello\n"
+        self.notices: list[str] = []
         self.commands: dict[str, ExecInfo] = {}
         self.events: list[Event | OutputChunk] = [
             Progress("pull", "unpack", "debian:12", done=1, total=2, unit="packages"),
@@ -91,6 +92,10 @@ class FakePyro:
         self._note(called)
         if self.error is not None:
             raise self.error
+
+    def _give_notice(self, operation: str, on_progress: Callable[[Progress], None]) -> None:
+        for notice in self.notices:
+            on_progress(Progress(operation, NOTICE, "", notice))
 
     def _info(self, workspace: str) -> WorkspaceInfo:
         for info in self.workspaces:
@@ -123,6 +128,7 @@ class FakePyro:
         self._called("create_workspace", environment=environment, seed_path=seed_path, labels=labels, mem_mib=mem_mib)
         if on_progress is not None:
             on_progress(Progress("seed", "pack", environment, done=3, unit="files"))
+            self._give_notice("seed", on_progress)
         seed = None if seed_path is None else SeedInfo(seed_path, 3, 999)
         made = workspace(environment=environment, name=name, labels=labels or {}, seed=seed, workspace_id="w-new2")
         self.workspaces.append(made)
@@ -233,6 +239,8 @@ class FakePyro:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> SyncReport:
         self._called("push_workspace_sync", source=source, dest=dest)
+        if on_progress is not None:
+            self._give_notice("sync", on_progress)
         return SyncReport(2, 20, dest)
 
     async def list_workspace_files(
@@ -278,7 +286,7 @@ class FakePyro:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> ExportReport:
         self._called("export_workspace", path=path, output=output)
-        return ExportReport(output, 1, 8, ("dev/null",))
+        return ExportReport(output, 1, 8, (".git", "dev/null"), ("git repositories", "devices"))
 
 
 def modified(path: str, text: bytes) -> DiffReport:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import InvalidRequest
+from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.mcp.folders import AllowedFolders, allowed_folders
 
 
@@ -36,12 +36,25 @@ def test_paths_are_followed_before_they_are_judged(tmp_path: Path) -> None:
     (root / "sub").mkdir(parents=True)
     (root / "out").symlink_to(tmp_path)
     (root / "in").symlink_to(root / "sub")
+    (root / "sub/x").touch()
     folders = AllowedFolders((root,), root)
     assert folders.source("in/x") == str(root / "sub/x")
     assert folders.source(str(root)) == str(root)
     for path in ("out", "out/x", "..", str(tmp_path), "/", "a\0b"):
         with pytest.raises(InvalidRequest):
             folders.source(path)
+
+
+def test_what_is_missing_is_told_as_it_was_named(tmp_path: Path) -> None:
+    folders = AllowedFolders((tmp_path,), tmp_path)
+    (tmp_path / "file").touch()
+    for asked in (folders.source, folders.output):
+        with pytest.raises(NotFound) as caught:
+            asked("missing/x")
+        assert "'missing/x'" in caught.value.message
+        assert str(tmp_path) not in caught.value.message
+        assert "relative paths start in the folder that the chat host was started in" in str(caught.value.hint)
+        assert asked("file/x") == str(tmp_path / "file/x"), "for others to find out"
 
 
 def test_a_named_folder_may_be_a_hidden_one(tmp_path: Path) -> None:

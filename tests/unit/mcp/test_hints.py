@@ -5,6 +5,8 @@ import pytest
 from pyro_mcp.mcp.hints import for_models
 from pyro_mcp.mcp.profiles import tools_of
 
+GONE = "see `pyro workspace list` and `pyro workspace logs W`, then ask again"
+
 
 def _hint(hint: str, profile: str) -> str:
     return for_models(hint, [tool.name for tool in tools_of(profile)])
@@ -21,6 +23,7 @@ def _hint(hint: str, profile: str) -> str:
         ("put it after `--`: pyro workspace exec W -- ls -la", "put it after `--`: workspace_exec"),
         ("put it after `--`: pyro run ENV -- ls -la", "put it after `--`: vm_run"),
         ("choose another", "choose another"),
+        (GONE, "see workspace_list and workspace_logs, then ask again"),
     ],
 )
 @pytest.mark.parametrize("profile", ["workspace-core", "workspace-full"])
@@ -32,6 +35,7 @@ def test_what_a_model_has_no_tool_for_is_for_the_user() -> None:
     start = "pyro workspace start w-abc1"
     assert _hint(start, "workspace-full") == "workspace_start"
     assert _hint(start, "workspace-core") == f"{start} (that is for the user to run)"
+    assert _hint(f"`{start}` starts it again", "workspace-full") == "workspace_start starts it again"
     both = "see `pyro workspace status`; `pyro workspace start` starts it again"
     assert _hint(both, "workspace-full") == "see workspace_status; workspace_start starts it again"
     told = "see workspace_status; `pyro workspace start` starts it again (that is for the user to run)"

@@ -10,10 +10,12 @@ import pytest
 from pyro_mcp.errors import CommandNotStarted, Conflict, GuestFailed, InvalidRequest, NotFound
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.mcp.profiles import tools_of
-from pyro_mcp.models import RunFinished
-from pyro_mcp.workspace_models import OutputPage
+from pyro_mcp.models import NOTICE, Progress, RunFinished
+from pyro_mcp.workspace_models import ExecInfo, OutputPage
 from tests.unit.mcp.conftest import Calling, W, words
-from tests.unit.mcp.fake_pyro import ENDLESS, FakePyro, workspace
+from tests.unit.mcp.fake_pyro import AT, ENDLESS, FakePyro, workspace
+
+OFF = "Hint: leave network_policy out: this version of pyro gives workspaces no network, whatever the user allows."
 
 
 async def test_vm_run(call: Calling, fake: FakePyro) -> None:
@@ -34,15 +36,32 @@ async def test_vm_run_keeps_little_of_much_output(call: Calling, fake: FakePyro)
     flood = [OutputChunk("stdout", b"x" * 65536)] * 100
     fake.events = [*flood, OutputChunk("stderr", b"why\n"), RunFinished("debian:12", "qemu", 124, True, 30000)]
     result = await call("vm_run", environment="debian:12", command="yes")
-    assert words(result).startswith("timed out (exit code 124) after 30.0 s\nxxx")
+    assert words(result).startswith("timed out after 30.0 s, exit code 124; give it more timeout_seconds\nxxx")
     assert "bytes left out]" in result.structured_content["stdout"]
     assert result.structured_content["stderr"] == "why\n"
     assert len(json.dumps(result.structured_content)) < 9000
 
 
-async def test_vm_run_without_an_end(call: Calling, fake: FakePyro) -> None:
-    fake.events = []
-    assert words(await call("vm_run", environment="debian:12", command="ls"), error=True).startswith("daemon_gone: ")
+async def test_vm_run_that_says_nothing(call: Calling, fake: FakePyro) -> None:
+    fake.events = [RunFinished("debian:12", "qemu", 0, False, 2000)]
+    assert (
+        words(await call("vm_run", environment="debian:12", command="true")) == "exit code 0 after 2.0 s\n[no output]"
+    )
+
+
+async def test_vm_run_passes_on_what_its_user_should_know(call: Calling, fake: FakePyro) -> None:
+    fake.events.insert(0, Progress("run", NOTICE, "", "this is the slow one"))
+    result = await call("vm_run", environment="debian:12", command="true")
+    assert words(result).endswith("err\n\nnote: this is the slow one")
+    assert result.structured_content["note"] == "this is the slow one"
+
+
+@pytest.mark.parametrize("command", ["", " \n", [], [""], ["", "-l"]])
+async def test_an_empty_command_is_refused(call: Calling, fake: FakePyro, command: object) -> None:
+    for tool, where in (("vm_run", {"environment": "debian:12"}), ("workspace_exec", {"workspace": W})):
+        said = words(await call(tool, command=command, **where), error=True)
+        assert said == "no_command: `command` is empty. Hint: give a shell line, or a list of words: program first."
+    assert fake.calls == []
 
 
 async def test_exec_takes_a_line_or_words(call: Calling, fake: FakePyro) -> None:
@@ -84,6 +103,14 @@ async def test_exec_shows_head_and_tail_and_how_to_read_the_rest(call: Calling, 
     assert f"[{left_out} bytes left out; read them with workspace_logs exec_id=x-000000 offset=2048]" in shown
 
 
+async def test_exec_says_what_to_do_about_a_time_out(call: Calling, fake: FakePyro) -> None:
+    fake.output = b""
+    fake.commands["x-1"] = ExecInfo("x-1", W, ("sleep",), "timed_out", AT, 124, 1000, 0)
+    result = await call("workspace_logs", workspace=W, exec_id="x-1", wait_seconds=1)
+    first = "timed out after 1.0 s, exit code 124 (exec_id x-1); give it more timeout_seconds"
+    assert words(result) == f"{first}\n[no output]"
+
+
 async def test_exec_wants_one_thing(call: Calling) -> None:
     assert "either `command` or `cancel`" in words(await call("workspace_exec", workspace=W), error=True)
     both = await call("workspace_exec", workspace=W, command="ls", cancel="x-1")
@@ -99,6 +126,18 @@ async def test_logs_list_the_history(call: Calling, fake: FakePyro) -> None:
     listed = result.structured_content["commands"]
     assert len(listed) == 30
     assert max(len(each["command"]) for each in listed) == 160
+
+
+@pytest.mark.parametrize("of_one", [{"grep": "x"}, {"grep": ""}, {"offset": 1}, {"limit": 9}, {"wait_seconds": 1}])
+async def test_logs_refuse_what_means_one_command_without_its_id(
+    call: Calling, fake: FakePyro, of_one: dict[str, object]
+) -> None:
+    (name,) = of_one
+    said = words(await call("workspace_logs", workspace=W, **of_one), error=True)
+    assert said.startswith(f"bad_argument: workspace_logs: `{name}` needs `exec_id`, ")
+    assert fake.calls == []
+    defaults = {"offset": 0, "limit": "8192", "grep": None, "wait_seconds": 0}
+    assert words(await call("workspace_logs", workspace=W, exec_id=None, **defaults)) == "no commands yet"
 
 
 async def test_logs_read_in_pages_that_end_between_characters(call: Calling, fake: FakePyro) -> None:
@@ -181,8 +220,9 @@ async def test_create_from_the_projects_folder(call: Calling, fake: FakePyro, pr
         ({"seed_path": "../.."}, "path_not_allowed"),
         ({"seed_path": "link"}, "path_not_allowed"),
         ({"seed_path": ""}, "bad_argument"),
-        ({"network_policy": "egress"}, "network_not_allowed"),
-        ({"network_policy": "all"}, "bad_argument"),
+        ({"seed_path": "missing"}, "path_not_found: there is no 'missing' on the user's machine. Hint: relative paths"),
+        ({"network_policy": "egress"}, f"network_not_allowed: this server allows network_policy off at most. {OFF}"),
+        ({"network_policy": "all"}, f"bad_argument: there is no network_policy 'all'. {OFF}"),
         ({"vcpu_count": 99}, "bad_argument"),
         ({"ttl_seconds": 0}, "bad_argument"),
         ({"ttl_seconds": 86401}, "bad_argument"),
@@ -195,6 +235,20 @@ async def test_create_goes_no_further_than_the_user_allows(
     (project / "link").symlink_to("/etc")
     assert words(await call("workspace_create", environment="debian:12", **arguments), error=True).startswith(code)
     assert fake.calls == []
+
+
+async def test_create_tells_what_of_the_seed_is_not_as_one_might_think(
+    call: Calling, fake: FakePyro, project: Path
+) -> None:
+    (project / "src").mkdir()
+    fake.notices = ["a folder inside the checkout /srv/mine: its files without the repository", "1 socket left out"]
+    result = await call("workspace_create", environment="debian:12", seed_path="src")
+    note = "a folder inside the checkout (a path of the host): its files without the repository; 1 socket left out"
+    assert words(result).endswith(f"\nseed: 3 files, 999 bytes\nnote: {note}")
+    assert result.structured_content["note"] == note
+    pushed = await call("workspace_sync_push", workspace=W, source="src")
+    assert words(pushed) == f"2 files, 20 bytes to /workspace\nnote: {note}"
+    assert pushed.structured_content["note"] == note
 
 
 async def test_list(call: Calling, fake: FakePyro) -> None:
@@ -258,12 +312,15 @@ async def test_sync_push(call: Calling, fake: FakePyro, project: Path) -> None:
 
 async def test_export(call: Calling, fake: FakePyro, project: Path) -> None:
     result = await call("workspace_export", workspace=W, path="a.txt", output="out.txt")
-    assert words(result) == "1 files, 8 bytes to out.txt; left out 1 that lead out or are no files: dev/null"
+    assert words(result) == "1 files, 8 bytes to out.txt; left out 2 (git repositories, devices): .git, dev/null"
     assert result.structured_content["output"] == "out.txt"
     assert fake.calls[0][1]["output"] == str(project / "out.txt")
     for output in ("/tmp/x", "../x", ".git/hooks/pre-commit", "sub/.envrc", "."):
         refused = await call("workspace_export", workspace=W, path="a.txt", output=output)
         assert words(refused, error=True).startswith("path_not_allowed: "), output
+    refused = await call("workspace_export", workspace=W, path="a.txt", output="no/such/x")
+    said = words(refused, error=True)
+    assert said.startswith("path_not_found: there is no folder on the user's machine to write 'no/such/x' into. Hint: ")
     assert len(fake.calls) == 1
 
 

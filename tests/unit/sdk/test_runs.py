@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 import pytest
@@ -18,6 +19,7 @@ from pyro_mcp.events import OutputChunk
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.models import (
     EnvironmentInfo,
+    Phase,
     Progress,
     PruneReport,
     RunAccepted,
@@ -33,6 +35,7 @@ from tests.support.served import Run, served
 
 T = TypeVar("T")
 STARTED = RunStarted("qemu", 900)
+TIMED = RunRequest("debian:12", ("ls",), timings=True)
 FINISHED = RunFinished("debian:12", "qemu", 3, False, 1234)
 PROGRESS = Progress("pull", "unpack", "debian:12", done=1, total=2, unit="packages")
 REQUEST = RunRequest("debian:12", ("true",))
@@ -78,10 +81,9 @@ async def test_a_run_gives_everything_that_was_written_and_how_it_ended(
 
 
 async def test_a_run_tells_where_its_time_went_if_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(request: RunRequest, _control: RunControl, emit: Emit) -> None:
+    async def run(_request: RunRequest, _control: RunControl, emit: Emit) -> None:
         phases.ended("work")
-        assert [phase.name for phase in phases.recorded()] == (["host", "work"] if request.timings else [])
-        await emit(replace(FINISHED, phases=phases.recorded()))
+        await emit(FINISHED)
 
     def use(pyro: Pyro) -> tuple[RunResult, RunResult]:
         return pyro.run_in_vm("debian:12", ["ls"], timings=True), pyro.run_in_vm("debian:12", ["ls"])
@@ -90,6 +92,37 @@ async def test_a_run_tells_where_its_time_went_if_asked(settings: Settings, monk
     host, work = asked.phases
     assert (host.name, work.name, work.began_us) == ("host", "work", host.ended_us)
     assert not_asked.phases == ()
+
+
+async def test_a_run_that_fails_has_told_where_its_time_went(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(_request: RunRequest, _control: RunControl, _emit: Emit) -> None:
+        phases.ended("work")
+        raise CommandNotStarted("command_not_found", "no such file", exit_code=127)
+
+    def use(pyro: Pyro) -> list[str]:
+        told: list[object] = []
+        with pyro.stream_in_vm(TIMED) as following, pytest.raises(CommandNotStarted):
+            told.extend(following)
+        return [event.name if isinstance(event, Phase) else type(event).__name__ for event in told]
+
+    assert await _said(run, settings, monkeypatch, use) == ["RunAccepted", "host", "work"]
+
+
+async def test_a_run_that_hangs_has_told_where_its_time_went(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(_request: RunRequest, _control: RunControl, _emit: Emit) -> None:
+        phases.ended("work")
+        await asyncio.Event().wait()
+
+    def use(pyro: Pyro) -> list[Phase]:
+        with pyro.stream_in_vm(TIMED) as following:
+            _, *told = islice(following, 3)
+        return [event for event in told if isinstance(event, Phase)]
+
+    assert [phase.name for phase in await _said(run, settings, monkeypatch, use)] == ["host", "work"]
 
 
 async def test_an_error_of_the_run_is_raised_as_what_it_is(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +295,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_run(settings: Settings, with_star
     with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
         Pyro(settings).run_in_vm("debian:12", ["true"])
     assert caught.value.code == "daemon_gone"
+    assert caught.value.hint == "run it again: its machine ended with the daemon"
     assert caught.value.exit_code == 2
 
 
@@ -317,6 +351,7 @@ def test_a_daemon_that_dies_in_the_middle_of_a_pull(settings: Settings) -> None:
     with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
         Pyro(settings).pull_environment("debian:12")
     assert caught.value.code == "daemon_gone"
+    assert "`pyro workspace list`" in str(caught.value.hint)
 
 
 def test_settings_come_from_the_environment_unless_given(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ def test_a_folder_arrives_as_it_was(tmp_path: Path, existing: bool) -> None:
     del wanted["out"]  # leads out
     assert seen(tmp_path / "out/copy") == wanted
     assert landing.skipped.listed() == ("out",)
+    assert list(landing.skipped.kinds) == ["links that lead out of what is exported"]
     assert (tmp_path / "out/copy/src/second").samefile(tmp_path / "out/copy/src/tool")
     assert landing.tally.files == len([kind for kind, *_ in wanted.values() if kind != "directory"])
     assert os.listdir(tmp_path / "out") == ["copy"]
@@ -83,6 +84,7 @@ def test_repositories_stay_behind_with_what_is_linked_to_them(tmp_path: Path, na
     ]
     landing = land(tmp_path / "x", tar_bytes(*members))
     assert landing.skipped.listed() == (name, "innocent")
+    assert list(landing.skipped.kinds) == ["git repositories"]
     assert [str(path.relative_to(tmp_path / "x")) for path in (tmp_path / "x").rglob("*")] == [".gitignore"]
 
 
@@ -115,6 +117,7 @@ def test_special_bits_writing_by_others_and_what_is_no_file_are_dropped(tmp_path
     assert modes == {"d": 0o755, "s": 0o711, "open": 0o644, "wide": 0o755}
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o700
     assert landing.skipped.listed() == ("fifo",)
+    assert list(landing.skipped.kinds) == ["devices, pipes or sockets"]
 
 
 def test_owners_are_mapped(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ async def test_stopping_and_starting_keeps_what_is_there(engine: Engine, workspa
     assert (workspaces.running, engine.boots.alive) == (0, 0)
     with pytest.raises(Conflict) as caught:
         await read(workspaces, made.workspace_id)
-    assert caught.value.code == "workspace_stopped"
+    start = f"`pyro workspace start {made.workspace_id}` starts it again"
+    assert (caught.value.code, caught.value.hint) == ("workspace_stopped", start)
     assert (await workspaces.stop(made.workspace_id)).state == "stopped"
     started = await workspaces.start(made.workspace_id)
     assert (started.state, started.stopped_because) == ("running", None)

@@ -32,6 +32,15 @@ def test_what_is_inside(path: str, absolute: str) -> None:
     assert inside(path) == absolute
 
 
+def test_an_empty_path_is_told_what_to_give_instead() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        inside("")
+    assert (caught.value.message, caught.value.hint) == (
+        "the path is empty",
+        "give a path below /workspace, or . for that folder",
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from pyro_mcp.cli.command_words import utf8_words
@@ -56,14 +57,16 @@ def execute(arguments: argparse.Namespace) -> int:
         timings=arguments.timings,
     )
     timings = _timings() if arguments.timings else None
-    with recording(None if timings is None else timings.recorder):
-        run = Pyro().stream_in_vm(request)
-    from pyro_mcp.cli.run_session import RunSession  # while the machine boots
+    with nullcontext() if timings is None else timings.told_of_failure(as_json=arguments.json):
+        with recording(None if timings is None else timings.recorder):
+            run = Pyro().stream_in_vm(request)
+        from pyro_mcp.cli.run_session import RunSession  # while the machine boots
 
-    session = RunSession(run, RunFinished, keep_output=arguments.json)
-    finished = session.follow()
+        on_phase = None if timings is None else timings.take_in
+        session = RunSession(run, RunFinished, keep_output=arguments.json, on_phase=on_phase)
+        finished = session.follow()
     if timings is not None:
-        timings.complete(finished.phases)
+        timings.end()
     if arguments.json:
         result = session.result(finished)
         print(json.dumps(result if timings is None else {**result, "timings": timings.as_json()}, indent=2))

@@ -6,7 +6,7 @@ from typing import Annotated
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
 from pyro_mcp.mcp.patch_view import for_reading
-from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Offset, PageBytes, Reply, Tool
+from pyro_mcp.mcp.tools.tool import CHANGES, READS, SETS, Offset, PageBytes, Reply, Tool, with_note
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WORKSPACE_FOLDER, DiffEntry
 
 _LISTED = 30
@@ -52,6 +52,7 @@ class SyncReply:
     dest: str
     files: int
     bytes: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ async def workspace_sync_push(call: Call, parameters: SyncParameters) -> Reply:
         done = await call.pyro.push_workspace_sync(
             parameters.workspace, source, dest=parameters.dest, on_progress=teller.progress
         )
-    return Reply(f"{done.files} files, {done.bytes} bytes to {done.dest}", SyncReply(done.dest, done.files, done.bytes))
+    words = f"{done.files} files, {done.bytes} bytes to {done.dest}"
+    return Reply(with_note(words, teller.note), SyncReply(done.dest, done.files, done.bytes, teller.note))
 
 
 async def workspace_export(call: Call, parameters: ExportParameters) -> Reply:
@@ -134,7 +136,7 @@ async def workspace_export(call: Call, parameters: ExportParameters) -> Reply:
     words = f"{done.files} files, {done.bytes} bytes to {parameters.output}"
     skipped = done.skipped[:_LISTED]
     if done.skipped:
-        words += f"; left out {len(done.skipped)} that lead out or are no files: {', '.join(skipped)}"
+        words += f"; left out {len(done.skipped)} ({', '.join(done.skipped_kinds)}): {', '.join(skipped)}"
     return Reply(words, ExportReply(parameters.output, done.files, done.bytes, skipped))
 
 

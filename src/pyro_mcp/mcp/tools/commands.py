@@ -6,23 +6,27 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-from pyro_mcp.errors import DaemonFailed, InvalidRequest, PyroError
+from pyro_mcp.errors import InvalidRequest, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, MemMib, Reply, Tool, Vcpus
+from pyro_mcp.mcp.tools.tool import CHANGES, MemMib, Reply, Tool, Vcpus, with_note
 from pyro_mcp.models import TIMEOUT_SECONDS_RANGE, Progress, RunFinished, RunRequest, RunStarted
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WAIT_SECONDS_RANGE, ExecResult
 
 _SLICE_SECONDS = 5
 _STOP_SECONDS = 5.0
+_SILENT = "[no output]"
 Command = Annotated[str | tuple[str, ...], "shell line, or list of words"]
-Timeout = Annotated[int, "limit of the command (default 30)", TIMEOUT_SECONDS_RANGE]
+Timeout = Annotated[int, "limit (default 30)", TIMEOUT_SECONDS_RANGE]
 
 
 def words_of(command: str | tuple[str, ...]) -> tuple[str, ...]:
-    """A command as the list of words to start; text is a shell's business."""
-    return ("sh", "-c", command) if isinstance(command, str) else command
+    """A command as the list of words to start; text is a shell's business. Raises `InvalidRequest` for an empty one."""
+    words = ("sh", "-c", command) if isinstance(command, str) else command
+    if not words or not words[0] or (isinstance(command, str) and not command.strip()):
+        raise InvalidRequest("no_command", "`command` is empty", "give a shell line, or a list of words: program first")
+    return words
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class RunReply:
     duration_ms: int
     stdout: str
     stderr: str
+    note: str | None = None
 
 
 async def vm_run(call: Call, parameters: RunParameters) -> Reply:
@@ -67,21 +72,21 @@ async def vm_run(call: Call, parameters: RunParameters) -> Reply:
                     end = event
                 case _:
                     pass
-    if end is None:
-        raise DaemonFailed("daemon_gone", "pyro's daemon ended in the middle of the run", "run the command again")
-    return _run_reply(end, kept["stdout"], kept["stderr"])
+    assert end is not None  # noqa: S101  (a stream without an end has raised)
+    return _run_reply(end, kept["stdout"], kept["stderr"], teller.note)
 
 
-def _run_reply(end: RunFinished, stdout: output.Shown, stderr: output.Shown) -> Reply:
+def _run_reply(end: RunFinished, stdout: output.Shown, stderr: output.Shown, note: str | None) -> Reply:
     # Errors get a quarter of the room at least, so that they are not lost below much output.
     errors = stderr.text(max(SHOWN_OUTPUT_BYTES // 4, SHOWN_OUTPUT_BYTES - stdout.total))
     shown = stdout.text(max(SHOWN_OUTPUT_BYTES * 3 // 4, SHOWN_OUTPUT_BYTES - stderr.total))
-    ended = f"timed out (exit code {end.exit_code})" if end.timed_out else f"exit code {end.exit_code}"
-    parts = [f"{ended} after {end.duration_ms / 1000:.1f} s", shown]
-    if errors:
-        parts += ["[stderr]", errors]
-    reply = RunReply(end.exit_code, end.timed_out, end.duration_ms, shown, errors)
-    return Reply("\n".join(part for part in parts if part), reply)
+    after = f" after {end.duration_ms / 1000:.1f} s"
+    code = f"exit code {end.exit_code}"
+    first = _timed_out(f"{after}, {code}") if end.timed_out else f"{code}{after}"
+    parts = [first, shown, *(("[stderr]", errors) if errors else ())]
+    reply = RunReply(end.exit_code, end.timed_out, end.duration_ms, shown, errors, note)
+    text = "\n".join(part for part in parts if part) + ("" if shown or errors else f"\n{_SILENT}")
+    return Reply(with_note(text, note), reply)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class ExecParameters:
     command: Annotated[str | tuple[str, ...] | None, "shell line, or list of words"] = None
     timeout_seconds: Timeout = 30
     wait_seconds: Annotated[int, "how long to wait here (default 45)", WAIT_SECONDS_RANGE] = 45
-    cancel: Annotated[str | None, "exec_id of a running command to stop instead"] = None
+    cancel: Annotated[str | None, "exec_id of a command to stop instead"] = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def exec_reply(result: ExecResult) -> Reply:
     info, shown = result.info, shown_output(result)
     reply = ExecReply(info.exec_id, info.status, shown, info.exit_code, info.duration_ms, info.output_bytes)
     first = standing(info.status, info.exit_code, info.duration_ms, info.exec_id)
-    return Reply(f"{first}\n{shown}" if shown else f"{first}, no output", reply)
+    return Reply(f"{first}\n{shown or _SILENT}", reply)
 
 
 def shown_output(result: ExecResult) -> str:
@@ -171,11 +176,15 @@ def standing(status: str, exit_code: int | None, duration_ms: int | None, exec_i
                 f"stop with workspace_exec cancel={exec_id}"
             )
         case "timed_out":
-            return f"timed out{after}, exit code {exit_code} (exec_id {exec_id}); give it more timeout_seconds"
+            return _timed_out(f"{after}, exit code {exit_code} (exec_id {exec_id})")
         case "lost":
             return f"lost: the machine went away under the command (exec_id {exec_id})"
         case _:
             return f"{status}{after} (exec_id {exec_id})"
+
+
+def _timed_out(how: str) -> str:
+    return f"timed out{how}; give it more timeout_seconds"
 
 
 TOOLS = (
@@ -184,7 +193,7 @@ TOOLS = (
         title="Run a command in a throwaway VM",
         description=(
             "Use to try one command on a clean Linux machine that is gone afterwards, without network or the user's "
-            "files. Returns when the command has ended (timeout_seconds, default 30). For files, several steps or "
+            "files. Returns when the command has ended (timeout_seconds). For files, several steps or "
             "long work: workspace_create, workspace_exec."
         ),
         effect=CHANGES,

@@ -2,9 +2,10 @@
 
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
+from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
 from pyro_mcp.mcp.tools.commands import exec_reply, shown_output, standing
@@ -19,7 +20,7 @@ _COMMAND_CHARACTERS = 160
 @dataclass(frozen=True)
 class LogsParameters:
     workspace: str
-    exec_id: Annotated[str | None, "default: list the commands"] = None
+    exec_id: Annotated[str | None, "default: list all"] = None
     offset: Offset = 0
     limit: PageBytes = SHOWN_OUTPUT_BYTES
     grep: Annotated[str | None, "only lines that match this regex"] = None
@@ -48,6 +49,7 @@ class LogsReply:
 async def workspace_logs(call: Call, parameters: LogsParameters) -> Reply:
     """The history, or a page of one command's output. Giving a wait up does nothing to the command."""
     if parameters.exec_id is None:
+        _check_history(parameters)
         return _history(await call.pyro.workspace_logs(parameters.workspace))
     if parameters.wait_seconds:
         result = await _waited(call, parameters.workspace, parameters.exec_id, parameters.wait_seconds)
@@ -67,6 +69,17 @@ async def workspace_logs(call: Call, parameters: LogsParameters) -> Reply:
         # It ended meanwhile, or while no daemon watched: reading has made this one look.
         info = await call.pyro.command_status(parameters.workspace, parameters.exec_id)
     return _page(info, page, whole_lines=parameters.grep is not None)
+
+
+def _check_history(parameters: LogsParameters) -> None:
+    """Refuse what says something about one command's output where no command is named."""
+    for field in fields(parameters):
+        if field.name not in ("workspace", "exec_id") and getattr(parameters, field.name) != field.default:
+            raise InvalidRequest(
+                "bad_argument",
+                f"workspace_logs: `{field.name}` needs `exec_id`, the command whose output is meant",
+                "leave it out to list the commands with their exec_id",
+            )
 
 
 def _page(info: ExecInfo, page: OutputPage, *, whole_lines: bool) -> Reply:

@@ -53,6 +53,11 @@ class Reply:
     result: object
 
 
+def with_note(text: str, note: str | None) -> str:
+    """A reply's text, and what a caller should know about what was done."""
+    return text if note is None else f"{text}\nnote: {note}"
+
+
 @dataclass(frozen=True)
 class Tool:
     """A tool. `parameters` and `result` are dataclasses (see `schema`)."""

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.tool import CHANGES, ENVIRONMENTS, READS, SETS, MemMib, Reply, Tool, Vcpus
+from pyro_mcp.mcp.tools.tool import CHANGES, ENVIRONMENTS, READS, SETS, MemMib, Reply, Tool, Vcpus, with_note
 from pyro_mcp.models import TIMEOUT_SECONDS_RANGE
 from pyro_mcp.workspace_models import NETWORK_POLICIES, WorkspaceInfo
 
 _LISTED = 50
+_NO_NETWORK = "leave network_policy out: this version of pyro gives workspaces no network, whatever the user allows"
 Labels = dict[str, str]
 
 
@@ -24,8 +25,8 @@ class CreateParameters:
     labels: Labels | None = None
     vcpu_count: Vcpus = 1
     mem_mib: MemMib = 1024
-    ttl_seconds: Annotated[int | None, "stop it after so long (default never)", TIMEOUT_SECONDS_RANGE] = None
-    network_policy: Annotated[str, "off (default); nothing else yet"] = "off"
+    ttl_seconds: Annotated[int | None, "stop after that (default never)", TIMEOUT_SECONDS_RANGE] = None
+    network_policy: Annotated[str, "off; nothing else yet"] = "off"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class WorkspaceReply:
     seed_bytes: int | None = None
     expires_at: str | None = None
     running_commands: int | None = None
+
+
+@dataclass(frozen=True)
+class CreateReply(WorkspaceReply):
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,19 +108,18 @@ async def workspace_create(call: Call, parameters: CreateParameters) -> Reply:
             labels=parameters.labels,
             on_progress=teller.progress,
         )
-    return described(info, "made; its files are in /workspace")
+    reply = described(info, "made; its files are in /workspace")
+    return Reply(with_note(reply.text, teller.note), CreateReply(**vars(reply.result), note=teller.note))
 
 
 def _check_policy(wanted: str, most: str) -> None:
     if wanted not in NETWORK_POLICIES:
-        raise InvalidRequest(
-            "bad_argument", f"there is no network_policy {wanted[:60]!r}", f"use one of: {', '.join(NETWORK_POLICIES)}"
-        )
+        raise InvalidRequest("bad_argument", f"there is no network_policy {wanted[:60]!r}", _NO_NETWORK)
     if NETWORK_POLICIES.index(wanted) > NETWORK_POLICIES.index(most):
         raise InvalidRequest(
             "network_not_allowed",
             f"this server allows network_policy {most} at most",
-            "leave network_policy out; only the user can allow more, with `pyro mcp serve --network-policy`",
+            _NO_NETWORK,
         )
 
 
@@ -207,7 +212,7 @@ TOOLS = (
         "changed.",
         CHANGES,
         CreateParameters,
-        WorkspaceReply,
+        CreateReply,
         workspace_create,
     ),
     Tool(

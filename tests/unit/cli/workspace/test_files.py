@@ -176,10 +176,11 @@ def test_sync_push(fake: FakePyro, capsys: Captured) -> None:
 
 
 def test_export(fake: FakePyro, capsys: Captured) -> None:
-    fake.answers["export_workspace"] = ExportReport("/out", 2, 3 << 20, (".git",))
+    fake.answers["export_workspace"] = ExportReport("/out", 2, 3 << 20, (".git", "x"), ("git repositories", "links"))
     assert main(["workspace", "export", "demo", "src", "--output", "link/out/"]) == 0
-    assert capsys.readouterr() == ("/out: 2 files, 3.0 MiB\n", "[export] left out: .git\n")
+    told = "[export] left out: .git\n[export] left out: x\n[export] what is left out: git repositories, links\n"
+    assert capsys.readouterr() == ("/out: 2 files, 3.0 MiB\n", told)
     assert main(["workspace", "export", "demo", ".", "--output", "x", "--include-git", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["skipped"] == [".git"]
+    assert json.loads(capsys.readouterr().out)["skipped"] == [".git", "x"]
     asked = [(given["path"], given["output"], given["include_git"]) for _, given in fake.asked]
     assert asked == [("src", "link/out/", False), (".", "x", True)]

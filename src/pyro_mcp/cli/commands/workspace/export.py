@@ -43,5 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     for name in report.skipped:
         tell(f"[export] left out: {name}\n")
+    if report.skipped:
+        tell(f"[export] what is left out: {', '.join(report.skipped_kinds)}\n")
     print(f"{report.output}: {counted(report.files, 'file')}, {size(report.bytes)}")
     return 0
