@@ -32,7 +32,7 @@ from pyro_mcp.vmm.template import Template, UntilReady
 # The names of a `Template`'s files.
 _TAKEN = SnapshotPaths("state", "memory")
 _RESTORED = SnapshotPaths(str(confine.INPUTS / "snapshot.state"), str(confine.INPUTS / "snapshot.memory"))
-# A guest that resets itself or dies of a triple fault ends its VMM, which is none of that one's errors but worth a word.
+# That a guest reset itself, which ends its VMM, is none of the VMM's errors but worth a word.
 _LOG_LEVEL = "Info"
 _WITH_API = ("--api-sock", firecracker_api.SOCKET)
 
