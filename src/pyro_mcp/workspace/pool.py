@@ -5,7 +5,6 @@ to spare. A machine that is taken is replaced, but not before whoever took it ha
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -173,12 +172,11 @@ class Pool:
             await _ended(machine)
 
     async def _for_a_while(self) -> None:
-        """Until something has changed, or it is time to look again."""
+        """Until something has changed, one of them is gone, or it is time to look again."""
         until_allowed = self._not_before - time.monotonic()
         seconds = min(_TICK_SECONDS, until_allowed) if until_allowed > 0 else _TICK_SECONDS
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        alive = [machine for machine in self._ready if machine.is_alive]  # or this would not wait for one that stays
+        await tasks.first_of(self._changed.wait(), *(each.gone() for each in alive), timeout_seconds=seconds)
 
 
 async def _ended(machine: Unclaimed) -> None:
