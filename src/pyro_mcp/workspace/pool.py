@@ -14,6 +14,7 @@ from pyro_mcp import tasks
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import catalog, store
 from pyro_mcp.images.store import Store
+from pyro_mcp.models import ReadyMachines
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace.spare_memory import spare_mib
 from pyro_mcp.workspace.unclaimed import USUAL, Unclaimed
@@ -79,6 +80,10 @@ class Pool:
             await _ended(machine)
         self._wait(_PAUSE_SECONDS)
         self._changed.set()
+
+    async def describe(self) -> ReadyMachines:
+        """What is ready now, and what that takes of the host's memory; finding out takes milliseconds."""
+        return ReadyMachines(tuple([await each.describe() for each in tuple(self._ready) if each.is_alive]))
 
     async def rest(self) -> None:
         """End them all, and have none until somebody makes a workspace or a chat host comes."""

@@ -19,11 +19,11 @@ from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest.identity import of_workspace
 from pyro_mcp.images import no_seed, store
 from pyro_mcp.images.store import Store, sync_folder
-from pyro_mcp.models import RunRequest
+from pyro_mcp.models import ReadyMachine, RunRequest
 from pyro_mcp.process import Detached
 from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm import cgroup, proportional
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot, kept
@@ -85,6 +85,11 @@ class Unclaimed:
         """Whether it can be that workspace's machine."""
         shape = Shape(record.environment, record.digest, record.vmm, record.vcpu_count, record.mem_mib)
         return self.is_alive and self.shape == shape
+
+    async def describe(self) -> ReadyMachine:
+        """What it is, and what it takes of the host's memory."""
+        shape, taken = self.shape, await asyncio.to_thread(proportional.bytes_of, self.machine.process)
+        return ReadyMachine(shape.environment, shape.vmm, shape.vcpu_count, shape.mem_mib, taken)
 
     def claim(self) -> None:
         """It is its workspace's from now on, whose record names its VMM. That outlives the daemon when this is `end`ed:

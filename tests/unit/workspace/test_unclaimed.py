@@ -61,6 +61,9 @@ async def test_a_workspace_takes_one_over(engine: Engine) -> None:
     async with engine.open() as workspaces:
         ready = await one_ready(workspaces)
         assert (workspaces.running, workspaces.list(deleted=False)) == (0, ())
+        (told,) = (await workspaces.pool.describe()).machines
+        assert (told.environment, told.vmm, told.vcpu_count, told.mem_mib) == ("debian:12", "fake", 1, 1024)
+        assert told.host_memory_bytes is None or 0 < told.host_memory_bytes < 100 << 20
         made = await workspaces.create(DEBIAN, nobody)
         assert (made.workspace_id, made.state, workspaces.running) == (ready.workspace_id, "running", 1)
         assert len(engine.boots.guests) == 1
