@@ -137,7 +137,8 @@ class _Handlers:
 
     async def inspect_environment(self, request: Request) -> Response:
         daemon, name = self.daemon, request.path_params["name"]
-        return answer(await environments.inspect_environment(daemon.images, daemon.templates, name))
+        inspected = environments.inspect_environment(daemon.images, daemon.templates, daemon.find_host, name)
+        return answer(await inspected)
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)
