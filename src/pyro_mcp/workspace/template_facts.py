@@ -1,7 +1,7 @@
 """What is known of a template, in its folder: which machines begin from it, and what that saves, measured here.
 
-Nothing depends on it. What cannot be read, or makes no sense, is not known until a machine begins from the template
-again; what cannot be written is left.
+Nothing depends on it. What cannot be read, or makes no sense, is not known until the next daemon has a machine begin
+from the template; what cannot be written is left.
 """
 
 import contextlib
