@@ -33,12 +33,18 @@ def _examine(settings: Settings) -> Row:
         running = ask_running(settings, "/v1/hello", DaemonHello)
         if running is None:
             return _start_and_stop(settings)
-        ready = None
-        if running.version == __version__:  # another one may not know the question
-            ready = ask_running(settings, "/v1/ready", ReadyMachines)
-        return row_for(running, settings, () if ready is None else ready.machines)
+        return row_for(running, settings, _ready(settings))
     except PyroError as error:
         return failed_with(NAME, error)
+
+
+def _ready(settings: Settings) -> Sequence[ReadyMachine]:
+    """The machines that are ready; another daemon may not know the question."""
+    try:
+        answer = ask_running(settings, "/v1/ready", ReadyMachines)
+    except DaemonFailed:
+        return ()
+    return () if answer is None else answer.machines
 
 
 def row_for(running: DaemonHello, settings: Settings, ready: Sequence[ReadyMachine] = ()) -> Row:
