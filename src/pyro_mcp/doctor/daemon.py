@@ -64,8 +64,10 @@ def _in_words(ready: Sequence[ReadyMachine]) -> str:
     there = "1 machine is" if len(ready) == 1 else f"{len(ready)} machines are"
     of = listed(sorted({machine.environment for machine in ready}))
     known = [machine.host_memory_bytes for machine in ready if machine.host_memory_bytes is not None]
-    takes = f"; takes {size(sum(known))} of memory" if len(known) == len(ready) else ""
-    return f"{there} ready for the next workspace of a chat ({of}{takes}); none with PYRO_POOL=0 for `pyro mcp serve`"
+    takes = f", in {size(sum(known))} of memory" if len(known) == len(ready) else ""
+    return (
+        f"{there} ready for the next workspace of a chat ({of}){takes}; PYRO_POOL=0 for `pyro mcp serve` turns that off"
+    )
 
 
 def ask_running(settings: Settings, path: str, kind: type[T]) -> T | None:

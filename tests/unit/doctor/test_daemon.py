@@ -59,7 +59,7 @@ def test_machines_that_are_ready_are_told_with_what_they_take(settings: Settings
     assert row.status is Status.PASS
     first, second = row.found.splitlines()
     assert first == daemon.row_for(hello, settings).found
-    assert second.startswith("1 machine is ready for the next workspace of a chat (debian:12; takes 85 MiB of memory)")
+    assert second.startswith("1 machine is ready for the next workspace of a chat (debian:12), in 85 MiB of memory; ")
     assert "PYRO_POOL=0" in second
     assert Report((row,), 1).to_json()["rows"] == [
         {**asdict(row), "details": ({**asdict(one), "host_memory_bytes": 85 << 20},)}
