@@ -366,9 +366,10 @@ def test_templates_of_no_use_are_marked(
     templates = (replace(used, unused="made elsewhere", saved_ms=None), TemplateInfo("4567", 1 << 20, "2026-01-03"))
     monkeypatch.setattr(fake, "inspect_environment", lambda _name: replace(INSTALLED, templates=templates))
     assert main(["env", "inspect", "debian:12"]) == 0
+    assert used.facts is not None
     _, _, shown = capsys.readouterr().out.partition("templates:  2\n")
     assert shown.splitlines()[:2] == [
-        "  debian:12, 1 vCPU, 1024 MiB, qemu: 130.0 MiB; unused: made elsewhere",
+        f"  {used.facts.machine}: 130.0 MiB; unused: made elsewhere",
         "  4567: 1.0 MiB; what it is of is not known",
     ]
 

@@ -59,7 +59,7 @@ async def test_a_cache_that_is_not_there_stays_so(settings: Settings) -> None:
 def test_what_is_not_used_saves_nothing() -> None:
     assert templates.row_for([OTHERS], None).found == f"1 is there, in 130 MiB; 1 unused ({OTHER})"
     both = templates.row_for([OTHERS, INFO], None).found
-    assert both.startswith(f"2 are there, in 260 MiB; 1 unused ({OTHER}); of debian:12, 1 vCPU, 1024 MiB, qemu: saves")
+    assert both.startswith(f"2 are there, in 260 MiB; 1 unused ({OTHER}); of {FACTS.machine}: saves")
     unknown = templates.row_for([OTHERS, replace(INFO, facts=None, saved_ms=None)], None).found
     assert unknown.endswith(f"1 unused ({OTHER}); what they save is not known")
 
