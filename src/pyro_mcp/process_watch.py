@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 @dataclass(frozen=True)
 class Detached:
@@ -30,6 +32,11 @@ def start_time(pid: int) -> int | None:
     # The command name stands in brackets and may hold anything; fields are counted from the last bracket.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def host_boot_id() -> str:
+    """What tells this boot of the host from the others: a start time counts from its boot."""
+    return _BOOT_ID.read_text().strip()
 
 
 def wait_for_end(pid: int, timeout_seconds: float) -> bool:

@@ -1,6 +1,8 @@
 """A chat host that is connected has a machine ready for the next workspace."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp import Pyro
+from pyro_mcp.doctor import daemon as doctor
 from pyro_mcp.workspace.places import Places
 from tests.support.waiting import wait_until
 from tests.vm.conftest import remove_workspaces
@@ -86,6 +89,9 @@ async def test_a_workspace_of_a_chat_takes_the_machine_that_is_ready(pyro: PyroC
         assert (await tools("workspace_list"))["workspaces"] == []
         first, first_vmm = await one_ready(pyro)
         assert sdk.list_workspaces() == ()
+        row = await doctor.examine(pyro.client.settings)
+        assert "1 machine is ready" in row.found
+        assert [vars(each)["environment"] for each in row.details] == ["debian:12"]
         made = await tools("workspace_create", environment="debian:12")
         assert (made["workspace_id"], vmm_of(pyro, first)) == (first, first_vmm)
         assert says(first, "ls -A /workspace; hostname") == [first]
@@ -125,6 +131,12 @@ async def test_who_finds_none_ready_boots_one(pyro: PyroCommand, seed: Path) -> 
             made = [each.workspace_id for each in pool.map(lambda _: sdk.create_workspace("debian:12"), range(2))]
         assert waiting in made
         assert len({vmm_of(pyro, each) for each in made} | {vmm}) == 2
+
+        frozen, vmm = await one_ready(pyro)
+        os.kill(vmm, signal.SIGSTOP)
+        made.append(sdk.create_workspace("debian:12").workspace_id)
+        assert (made[-1], vmm_of(pyro, frozen) == vmm) == (frozen, False)
+        assert sdk.exec_workspace(frozen, ["hostname"]).stdout.decode() == f"{frozen}\n"
 
         dead, vmm = await one_ready(pyro)
         kill(vmm)  # the sandbox around it may still be about to end

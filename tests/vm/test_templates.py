@@ -111,6 +111,7 @@ def test_what_a_template_saves_is_shown(copying: PyroCommand, template: Path) ->
     assert (facts.environment, facts.digest) == ("debian:12", environment.digest)
     assert (facts.vmm, facts.vcpu_count, facts.mem_mib) == (CHOSEN_VMM, 1, _MEM_MIB)
     assert facts.copy_ms is not None
+    assert facts.boot_ms is not None
     assert min(facts.boot_ms, facts.copy_ms) > 0
     assert shown.saved_ms == facts.boot_ms - facts.copy_ms
     files = (template / "memory", template / "state")

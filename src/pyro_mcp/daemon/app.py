@@ -1,6 +1,7 @@
 """The local API: which request goes where.
 
 GET  /v1/hello                          who answers here
+GET  /v1/ready                          the machines that wait for the next workspaces
 POST /v1/runs                           one command in a throwaway machine; streams events
 POST /v1/runs/{id}/stdin                input for its command, as the body comes; the body's end is the input's end
 POST /v1/runs/{id}/signal               {"signal": 15}, to its command's process group
@@ -72,6 +73,7 @@ def create_app(daemon: Daemon) -> ASGIApp:
     app = Starlette(
         routes=[
             Route("/v1/hello", handlers.hello),
+            Route("/v1/ready", handlers.ready),
             Route("/v1/runs", handlers.run, methods=["POST"]),
             Route("/v1/runs/{id}/stdin", handlers.stdin, methods=["POST"]),
             Route("/v1/runs/{id}/signal", handlers.signal, methods=["POST"]),
@@ -98,6 +100,9 @@ class _Handlers:
         # The request that asks is under way itself.
         active = daemon.activity.active - 1
         return answer(DaemonHello(__version__, daemon.settings.describe(), os.getpid(), active))
+
+    async def ready(self, _request: Request) -> Response:
+        return answer(await self.daemon.workspaces.pool.describe())
 
     async def run(self, request: Request) -> EventStream:
         wanted = await decoded(RunRequest, request)
@@ -133,7 +138,8 @@ class _Handlers:
 
     async def inspect_environment(self, request: Request) -> Response:
         daemon, name = self.daemon, request.path_params["name"]
-        return answer(await environments.inspect_environment(daemon.images, daemon.templates, name))
+        inspected = environments.inspect_environment(daemon.images, daemon.templates, daemon.find_host, name)
+        return answer(await inspected)
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)

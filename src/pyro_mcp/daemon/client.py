@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pyro_mcp import phases
+from pyro_mcp.daemon.connections import Connections
 from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.daemon.http import Connection
 from pyro_mcp.daemon.place import DaemonPlace
-from pyro_mcp.daemon.pool import Pool
 from pyro_mcp.daemon.requests import ask, begin, upload
 from pyro_mcp.errors import Conflict, DaemonFailed
 from pyro_mcp.version import __version__
@@ -42,14 +42,16 @@ _CONNECT_TRIES = 5
 class DaemonClient:
     """Asks the daemon of these settings, and starts it where there is none. May be shared by threads."""
 
-    def __init__(self, settings: "Settings", pool: Pool | None = None, abort: "Abort | None" = None) -> None:
+    def __init__(
+        self, settings: "Settings", connections: Connections | None = None, abort: "Abort | None" = None
+    ) -> None:
         self.settings = settings
-        self.pool = pool or Pool()
+        self._connections = connections or Connections()
         self.abort = abort
 
     def abortable(self, abort: "Abort") -> "DaemonClient":
         """The same client for one call that may be given up."""
-        return DaemonClient(self.settings, self.pool, abort)
+        return DaemonClient(self.settings, self._connections, abort)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request with a JSON answer. Raises the `PyroError` that the daemon answers with.
@@ -86,7 +88,7 @@ class DaemonClient:
 
     def close(self) -> None:
         """Close the connections that rest between requests; the next request opens a new one."""
-        self.pool.close()
+        self._connections.close()
 
     def stop(self, wait_seconds: float = _START_SECONDS) -> bool:
         """End the daemon if one runs and has nothing to do; True if there was one. Raises `Conflict` if it is busy."""
@@ -102,7 +104,7 @@ class DaemonClient:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Connection]:
         """A connection to a daemon of our version and settings, for one request."""
-        connection = self.pool.take() or self._greeted()
+        connection = self._connections.take() or self._greeted()
         try:
             if self.abort is not None:
                 self.abort.add(connection)
@@ -110,7 +112,7 @@ class DaemonClient:
         finally:
             if self.abort is not None:
                 self.abort.remove(connection)
-            self.pool.give(connection)
+            self._connections.give(connection)
 
     def _greeted(self) -> Connection:
         """A new connection to a daemon of our version and settings that has answered on it once."""

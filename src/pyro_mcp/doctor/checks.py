@@ -36,7 +36,7 @@ def all_checks(settings: Settings, environment: str | None) -> tuple[Check, ...]
         Check(network.NAME, network.examine),
         Check(daemon.NAME, partial(daemon.examine, settings), daemon.SECONDS),
         Check(environments.NAME, partial(environments.examine, shared)),
-        Check(templates.NAME, partial(templates.examine, settings)),
+        Check(templates.NAME, partial(templates.examine, settings), templates.SECONDS),
     )
     if environment is not None:
         name = catalog.lookup(environment).name

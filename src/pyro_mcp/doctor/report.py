@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from pyro_mcp.errors import GuestFailed, PyroError
-from pyro_mcp.models import TemplateInfo
 
 _MIB = 1 << 20
 REPORT_IT = "report it as a fault of pyro, with the output of: pyro doctor --json"
@@ -23,14 +22,14 @@ class Status(StrEnum):
 class Row:
     """One line of the report: what was found, as a sentence, and what mends it (never for a PASS, always else).
 
-    `details` are the figures behind the sentence, for programs.
+    `details` are the figures behind the sentence, for programs: dataclasses.
     """
 
     name: str
     status: Status
     found: str
     mend: str | None = None
-    details: tuple[TemplateInfo, ...] = ()
+    details: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.mend is None) is not (self.status is Status.PASS):
@@ -53,11 +52,11 @@ class Report:
         return {"ok": self.ok, "rows": [asdict(row) for row in self.rows], "duration_ms": self.duration_ms}
 
 
-def passed(name: str, found: str, details: Sequence[TemplateInfo] = ()) -> Row:
+def passed(name: str, found: str, details: Sequence[object] = ()) -> Row:
     return Row(name, Status.PASS, found, details=tuple(details))
 
 
-def warning(name: str, found: str, mend: str, details: Sequence[TemplateInfo] = ()) -> Row:
+def warning(name: str, found: str, mend: str, details: Sequence[object] = ()) -> Row:
     return Row(name, Status.WARN, found, mend, tuple(details))
 
 

@@ -2,27 +2,50 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from pyro_mcp.config import Settings
+from pyro_mcp.doctor import kvm
 from pyro_mcp.doctor.report import Row, passed, size, warning
+from pyro_mcp.errors import HostUnfit
+from pyro_mcp.images.store import Store
 from pyro_mcp.models import TemplateInfo
-from pyro_mcp.workspace import template_trouble
+from pyro_mcp.runtime.bundle import find_bundle
+from pyro_mcp.vmm import confine
+from pyro_mcp.workspace import template_trouble, template_use
+from pyro_mcp.workspace.host import Host, default_boot_slots, verified_host
 from pyro_mcp.workspace.template_trouble import Trouble
 from pyro_mcp.workspace.templates import FOLDER, Templates
+from pyro_mcp.workspace.vmm_choice import VmmChoice
 
 NAME = "templates"
+SECONDS = kvm.SECONDS  # which are used depends on the VMM
 _MEND = "pyro env prune (removes all templates; the next machines try again to make theirs)"
 
 
 async def examine(settings: Settings) -> Row:
-    if settings.templates == "off":
-        return passed(NAME, "off, as PYRO_TEMPLATES says: every machine boots")
-    return await asyncio.to_thread(_examine, settings)
+    there = await asyncio.to_thread(Templates(settings.cache_dir / FOLDER).infos)
+    off = settings.templates == "off"
+    marked = await template_use.marked(there, partial(_host, settings), off=off)
+    if off:
+        return passed(NAME, f"off, as PYRO_TEMPLATES says: every machine boots{_left(marked)}", marked)
+    return row_for(marked, await asyncio.to_thread(_trouble, settings))
 
 
-def _examine(settings: Settings) -> Row:
-    templates = Templates(settings.cache_dir / FOLDER)
-    return row_for(templates.infos(), template_trouble.noted(templates.folder))
+async def _host(settings: Settings, *, quiet: bool = False) -> Host:
+    """This host as machines find it: with what is remembered of KVM, which another row proves afresh."""
+    choice = VmmChoice(settings, confined=await confine.why_unconfinable() is None)
+    return await verified_host(settings, Store(settings.cache_dir), default_boot_slots(), choice, quiet=quiet)
+
+
+def _trouble(settings: Settings) -> Trouble | None:
+    """What is wrong with the templates of the runtime bundle in use; of others nobody tries to make any now."""
+    trouble = template_trouble.noted(settings.cache_dir / FOLDER)
+    try:
+        bundle = find_bundle(settings).digest
+    except HostUnfit:
+        return None  # that is the trouble, and another row tells it
+    return trouble if trouble is not None and trouble.bundle == bundle else None
 
 
 def row_for(templates: Sequence[TemplateInfo], trouble: Trouble | None) -> Row:
@@ -37,10 +60,24 @@ def row_for(templates: Sequence[TemplateInfo], trouble: Trouble | None) -> Row:
 def _found(templates: Sequence[TemplateInfo]) -> str:
     if not templates:
         return "there are none yet: the first machine of each kind makes one"
-    there = "1 is" if len(templates) == 1 else f"{len(templates)} are"
-    takes = f"{there} there, in {size(sum(template.size_bytes for template in templates))}"
-    known = [template.facts for template in templates if template.facts is not None]
+    takes = f"{_there(templates)}{_unused(templates)}"
+    used = [template for template in templates if template.unused is None]
+    known = [template.facts for template in used if template.facts is not None]
     if not known:
-        return f"{takes}; what they save is not known"
+        return f"{takes}; what they save is not known" if used else takes
     used_last = next((facts for facts in known if facts.copy_ms is not None), known[0])
     return f"{takes}; of {used_last.machine}: {used_last.saving}"
+
+
+def _there(templates: Sequence[TemplateInfo]) -> str:
+    there = "1 is" if len(templates) == 1 else f"{len(templates)} are"
+    return f"{there} there, in {size(sum(template.size_bytes for template in templates))}"
+
+
+def _unused(templates: Sequence[TemplateInfo]) -> str:
+    unused = [template.unused for template in templates if template.unused is not None]
+    return f"; {len(unused)} unused ({unused[0]})" if unused else ""
+
+
+def _left(templates: Sequence[TemplateInfo]) -> str:
+    return f"; {_there(templates)}" if templates else ""

@@ -42,24 +42,25 @@ def release(store: Store, owner: Path) -> None:
 
 def needed(store: Store) -> set[str]:
     """The digests of the images that workspaces need; for whoever holds the store's lock."""
-    found = (_read(file) for file in _folder(store).glob("*.json"))
+    found = (_read(file) for file in folder(store).glob("*.json"))
     return {use.digest for use in found if use is not None and _may_be_there(use.owner)}
 
 
 def sweep(store: Store) -> None:
     """Forget the owners that are gone; for whoever holds the store's lock."""
-    for file in _folder(store).glob("*.json"):
+    for file in folder(store).glob("*.json"):
         use = _read(file)
         if use is not None and not _may_be_there(use.owner):
             file.unlink(missing_ok=True)
 
 
-def _folder(store: Store) -> Path:
+def folder(store: Store) -> Path:
+    """Where they are written down, each under the store's lock."""
     return store.cache_dir / "uses"
 
 
 def _file(store: Store, owner: Path) -> Path:
-    return _folder(store) / f"{hashlib.sha256(os.fsencode(owner)).hexdigest()[:32]}.json"
+    return folder(store) / f"{hashlib.sha256(os.fsencode(owner)).hexdigest()[:32]}.json"
 
 
 def _read(file: Path) -> Use | None:

@@ -22,7 +22,7 @@ else:
         __name__,
         {
             ".codec": ("decode", "encode"),
-            ".daemon": ("ChatHost", "DaemonHello"),
+            ".daemon": ("ChatHost", "DaemonHello", "ReadyMachine", "ReadyMachines"),
             ".environments": (
                 *("EnvironmentInfo", "PruneReport", "PruneRequest", "PullRequest", "TemplateFacts", "TemplateInfo"),
             ),

@@ -21,3 +21,22 @@ class ChatHost:
     version: str
     settings: str
     pool: int
+
+
+@dataclass(frozen=True)
+class ReadyMachine:
+    """A machine that waits to become the next workspace's; `host_memory_bytes` is what it takes of the host's memory,
+    None where the host does not tell."""
+
+    environment: str
+    vmm: str
+    vcpu_count: int
+    mem_mib: int
+    host_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ReadyMachines:
+    """Those that are ready now."""
+
+    machines: tuple[ReadyMachine, ...]

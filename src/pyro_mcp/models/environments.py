@@ -10,8 +10,8 @@ class TemplateFacts:
     """What is known of a template: which machines begin from it (`mem_mib` in MiB) and what that saves, as measured.
 
     `environment` and `digest` are the image's, None where that has no name (any more). `boot_ms` is what it took to
-    boot it until its agent waited, `copy_ms` what the quickest copy took until its agent answered, None until there was
-    one.
+    boot it until its agent waited, None where that was lost, `copy_ms` what the quickest copy took until its agent
+    answered, None until there was one.
     """
 
     environment: str | None
@@ -20,13 +20,13 @@ class TemplateFacts:
     vcpu_count: int
     mem_mib: int
     made_at: str
-    boot_ms: int
+    boot_ms: int | None
     copy_ms: int | None = None
 
     @property
     def saved_ms(self) -> int | None:
         """What a copy saves; negative where booting is quicker."""
-        return None if self.copy_ms is None else self.boot_ms - self.copy_ms
+        return None if self.copy_ms is None or self.boot_ms is None else self.boot_ms - self.copy_ms
 
     @property
     def machine(self) -> str:
@@ -37,6 +37,8 @@ class TemplateFacts:
     @property
     def saving(self) -> str:
         """What a copy saves, in words."""
+        if self.boot_ms is None:
+            return "what it saves is not known"
         if self.copy_ms is None or self.saved_ms is None:
             return f"no machine has begun from it yet; booting took {_seconds(self.boot_ms)}"
         times = f"({_seconds(self.copy_ms)} instead of {_seconds(self.boot_ms)})"
@@ -45,20 +47,25 @@ class TemplateFacts:
 
 @dataclass(frozen=True)
 class TemplateInfo:
-    """A template in the cache. `size_bytes` is what it takes on disk; without `facts`, no more is known."""
+    """A template in the cache. `size_bytes` is what it takes on disk; without `facts`, no more is known.
+
+    `unused` is why no machine of this pyro would begin from it, in words; it saves nothing then.
+    """
 
     name: str
     size_bytes: int
     used_at: str
     facts: TemplateFacts | None = None
     saved_ms: int | None = None
+    unused: str | None = None
 
 
 @dataclass(frozen=True)
 class EnvironmentInfo(Event):
     """An environment of the catalog and what is installed of it. `size_bytes` is what it takes on disk.
 
-    `contents` and `templates`, from which its machines begin, are told where one environment is asked for.
+    `contents` and `templates`, from which its machines begin, are told where one environment is asked for, with those
+    templates of which nobody knows what they are of.
     """
 
     name: str

@@ -6,7 +6,7 @@ running                answers           taken over, with the commands that run 
 running                is silent, fails  ended; stopped: machine-died
 running                is gone           stopped: machine-died, or host-restarted
 stopped, deleted       runs              ended: nobody was told that it came up
-nothing (unclaimed)    is gone           its folder removed
+nothing (unclaimed)    whatever          ended, its folder removed
 """
 
 import asyncio
@@ -14,10 +14,9 @@ import logging
 
 from pyro_mcp.errors import PyroError
 from pyro_mcp.process import Detached
-from pyro_mcp.process_watch import Watched
+from pyro_mcp.process_watch import Watched, host_boot_id
 from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.core import Core
-from pyro_mcp.workspace.live import host_boot_id
 from pyro_mcp.workspace.prune import remove_for_good
 from pyro_mcp.workspace.record import CREATING, HOST_RESTARTED, MACHINE_DIED, PURGED, RUNNING, WorkspaceRecord
 
@@ -28,7 +27,7 @@ async def put_in_order(core: Core) -> tuple[WorkspaceRecord, ...]:
     """Clear up what is left of things half done; returns the workspaces whose machines run, to be taken over."""
     running = []
     records = await asyncio.to_thread(core.records.all)
-    await asyncio.to_thread(_remove_unclaimed, core, {record.workspace_id for record in records})
+    await _remove_unclaimed(core, {record.workspace_id for record in records})
     for record in records:
         try:
             if await _put_in_order(core, record):
@@ -74,13 +73,13 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
     return False
 
 
-def _remove_unclaimed(core: Core, known: set[str]) -> None:
-    """Remove what is left of machines that nobody had claimed; they ended with their daemon."""
-    for workspace_id in core.places.unclaimed() - known:
+async def _remove_unclaimed(core: Core, known: set[str]) -> None:
+    """Remove what is left of machines that nobody had claimed; they end with their daemon, if nobody interferes."""
+    for workspace_id in await asyncio.to_thread(core.places.unclaimed) - known:
         try:
-            unclaimed.remove(core.places, workspace_id)
-        except PyroError as error:
-            log.warning("what a machine left that nobody claimed stays for now: %s", error.message)
+            await unclaimed.end_left(core.places, workspace_id)
+        except (PyroError, OSError) as error:
+            log.warning("what a machine left that nobody claimed stays for now: %s", error)
 
 
 def _sweep(core: Core, record: WorkspaceRecord, *, runs: bool) -> None:

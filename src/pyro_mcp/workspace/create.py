@@ -10,6 +10,7 @@ from pathlib import Path
 from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.images import catalog, store, uses
 from pyro_mcp.models import MEM_MIB_RANGE, NOTICE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
+from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
@@ -17,12 +18,11 @@ from pyro_mcp.workspace.command_words import check_range
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.environments import Report, ensure_installed
 from pyro_mcp.workspace.lifecycle import boot
-from pyro_mcp.workspace.live import host_boot_id
 from pyro_mcp.workspace.places import FIRST_DISK
 from pyro_mcp.workspace.prune import remove_for_good
 from pyro_mcp.workspace.record import CREATING, DELETED, RUNNING, STOPPED, WorkspaceRecord, now
 from pyro_mcp.workspace.records import name_in_use
-from pyro_mcp.workspace.seed import build_seed
+from pyro_mcp.workspace.seed import build_seed, look_at
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import NETWORK_POLICIES, CreateWorkspace
 
@@ -89,6 +89,8 @@ async def create(
     `SourceFailed`, `GuestFailed`, or as `seed.build_seed` does; then, and when cancelled, nothing is left of it.
     """
     await asyncio.to_thread(_check_free, core, request.name)
+    if request.seed_path is not None:  # a bad one costs no pull, and no machine that is ready
+        await asyncio.to_thread(look_at, Path(request.seed_path))
     host = await core.find_host()
     if host.notice is not None:
         await report(Progress("create", NOTICE, "", host.notice))
@@ -139,7 +141,7 @@ async def _write_down(
         # While the image is open nobody can remove it, and from then on nobody does.
         await to_the_end(asyncio.to_thread(_begin, core, record, added))
         if ready is not None and record.process is not None:
-            await ready.claim()
+            ready.claim()
     return record
 
 

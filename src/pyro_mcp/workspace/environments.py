@@ -9,7 +9,9 @@ from pyro_mcp import tasks
 from pyro_mcp.images import debian, prune, pull, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, TemplateInfo
-from pyro_mcp.workspace.templates import Templates
+from pyro_mcp.workspace import template_use
+from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.templates import FOLDER, Templates
 
 Report = Callable[[Progress], Awaitable[None]]
 _STEPS_KEPT = 64
@@ -31,18 +33,22 @@ async def pull_environment(images: Store, name: str, source: str | None, report:
         return await pull.pull(images, name, debian.source(source), tell)
 
 
-async def inspect_environment(images: Store, templates: Templates | None, name: str) -> EnvironmentInfo:
-    """One environment, with the packages inside and the templates of its machines. Raises `NotFound`."""
+async def inspect_environment(
+    images: Store, templates: Templates | None, find_host: FindHost, name: str
+) -> EnvironmentInfo:
+    """One environment, with the packages inside and the templates of its machines. Raises `NotFound`.
+
+    Those that are there are told where they are off, too.
+    """
     info = await asyncio.to_thread(store.inspect, images, name)
-    if templates is None:
-        return info
-    every = await asyncio.to_thread(templates.infos)
-    return replace(info, templates=tuple(each for each in every if _is_of(each, info)))
+    every = await asyncio.to_thread((templates or Templates(images.cache_dir / FOLDER)).infos)
+    its = [each for each in every if _may_be_of(each, info)]
+    return replace(info, templates=await template_use.marked(its, find_host, off=templates is None))
 
 
-def _is_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
+def _may_be_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
     facts = template.facts
-    return facts is not None and (facts.environment == info.name or (facts.digest or "") == info.digest)
+    return facts is None or facts.environment == info.name or (facts.digest or "") == info.digest
 
 
 async def prune_environments(images: Store, templates: Templates | None, *, dry_run: bool) -> PruneReport:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed, HostUnfit, InternalError
 from pyro_mcp.guest import client
 from pyro_mcp.guest.identity import Identity, of_workspace
@@ -27,7 +28,9 @@ from pyro_mcp.workspace.record import WorkspaceRecord
 log = logging.getLogger(__name__)
 _ADOPTED_SECONDS = 20.0  # within which a machine that is found again must answer
 _BEGUN_SECONDS = 20.0  # that the copy of a template may take until its guest waits
-_CLAIMED_SECONDS = 10.0  # that a guest which waits may take to become a workspace's, which takes it milliseconds
+# That a guest which waits may take to become a workspace's, which takes it milliseconds. No longer: another one begins
+# in less.
+_CLAIMED_SECONDS = 2.0
 _ORDERLY_SECONDS = 10.0  # that a guest may take to put its disk in order
 _KILLED_SECONDS = 10.0  # that the kernel may take to end a process, which takes it milliseconds
 _DISK_SECONDS = 10.0  # that the last user of a disk may take to let go of it, being dead already
@@ -51,13 +54,7 @@ class KeptMachine:
 
     async def gone(self) -> None:
         """Wait until the VMM or the session with its guest has ended."""
-        waits = [asyncio.ensure_future(self.vmm.wait()), asyncio.ensure_future(self.guest.closed.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.wait(waits)
+        await tasks.first_of(self.vmm.wait(), self.guest.closed.wait())
 
     async def leave(self) -> None:
         """End the session; the machine lives on."""

@@ -36,6 +36,16 @@ class Leash:
         finally:
             os.close(read)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the VMM would end with us: not if it was let go, or somebody has killed what waits for our end."""
+        return self._keeper is not None and self._keeper.exit_code is None
+
+    async def lost(self) -> None:
+        """Wait until it does not hold the VMM any more."""
+        if self._keeper is not None:
+            await self._keeper.wait()
+
     async def let_go(self) -> None:
         """From now on it outlives us. Once is enough."""
         keeper, self._keeper = self._keeper, None

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from pyro_mcp import tasks
 from pyro_mcp.errors import GuestFailed
@@ -18,6 +17,7 @@ from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import balloon, cgroup
 from pyro_mcp.vmm.channel import to_agent
@@ -34,7 +34,6 @@ from pyro_mcp.workspace.records import Records
 from pyro_mcp.workspace.unclaimed import Unclaimed
 
 log = logging.getLogger(__name__)
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ADOPT_SECONDS = 20.0  # that a guest may take to tell of its commands
 _LAST_WORDS = 300  # characters
 
@@ -251,8 +250,3 @@ class Machines:
         await live.workspace.resting.end()
         await live.workspace.runner.close()
         await live.machine.end(orderly=orderly)
-
-
-def host_boot_id() -> str:
-    """What tells this boot of the host from the others."""
-    return _BOOT_ID.read_text().strip()

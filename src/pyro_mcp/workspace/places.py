@@ -4,6 +4,7 @@
        disk-*.ext4   its disk, or the one that its last reset replaced: its record tells which is which
        vmm/          what belongs to its VMM while that runs: the sockets of its agent, for one
        no-seed-yet   only of a machine that no workspace has claimed (see `unclaimed`): what its VMM takes for the seed
+       vmm.json      only of such a machine: its VMM's process, which no record names
 
 A new disk gets a name that no disk has ever had, and the record says which one counts. So no file is ever renamed or
 written over, whoever removes a disk means that very one, and a kill at any moment leaves at worst a file that no record
@@ -28,6 +29,7 @@ FIRST_DISK = "disk-1.ext4"
 _SEED = "seed.sqfs"
 _VMM = "vmm"
 _UNCLAIMED = "no-seed-yet"
+_UNCLAIMED_VMM = "vmm.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Places:
     def no_seed_yet(self, workspace_id: str) -> Path:
         """The file that tells the folder of a machine that nobody has claimed."""
         return self.folder(workspace_id) / _UNCLAIMED
+
+    def unclaimed_vmm(self, workspace_id: str) -> Path:
+        """The file that names the VMM of a machine that nobody has claimed."""
+        return self.folder(workspace_id) / _UNCLAIMED_VMM
 
     def unclaimed(self) -> set[str]:
         """The ids whose folders are those of unclaimed machines, or have nothing in them. Raises `HostUnfit`."""

@@ -5,7 +5,6 @@ to spare. A machine that is taken is replaced, but not before whoever took it ha
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from pyro_mcp import tasks
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import catalog, store
 from pyro_mcp.images.store import Store
+from pyro_mcp.models import ReadyMachines
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace.spare_memory import spare_mib
 from pyro_mcp.workspace.unclaimed import USUAL, Unclaimed
@@ -80,6 +80,10 @@ class Pool:
             await _ended(machine)
         self._wait(_PAUSE_SECONDS)
         self._changed.set()
+
+    async def describe(self) -> ReadyMachines:
+        """What is ready now, and what that takes of the host's memory; finding out takes milliseconds."""
+        return ReadyMachines(tuple([await each.describe() for each in tuple(self._ready) if each.is_alive]))
 
     async def rest(self) -> None:
         """End them all, and have none until somebody makes a workspace or a chat host comes."""
@@ -173,12 +177,11 @@ class Pool:
             await _ended(machine)
 
     async def _for_a_while(self) -> None:
-        """Until something has changed, or it is time to look again."""
+        """Until something has changed, one of them is gone, or it is time to look again."""
         until_allowed = self._not_before - time.monotonic()
         seconds = min(_TICK_SECONDS, until_allowed) if until_allowed > 0 else _TICK_SECONDS
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        alive = [machine for machine in self._ready if machine.is_alive]  # or this would not wait for one that stays
+        await tasks.first_of(self._changed.wait(), *(each.gone() for each in alive), timeout_seconds=seconds)
 
 
 async def _ended(machine: Unclaimed) -> None:

@@ -26,6 +26,11 @@ from pyro_mcp.workspace_models import SeedInfo
 _OPERATION = "seed"
 
 
+def look_at(source: Path) -> None:
+    """See that there is a folder or an archive at `source` that may be read. Blocks. Raises as `build_seed` does."""
+    os.close(_open(source))
+
+
 async def build_seed(source: Path, image: Path, *, everything: bool, report: Report) -> SeedInfo:
     """Write what `source` holds into a squashfs at `image`; `everything` takes a checkout as it is, ignored files too.
 

@@ -56,13 +56,19 @@ class Templates:
     _unmakeable: set[str] = field(default_factory=set)
     _discarded: Counter[str] = field(default_factory=Counter)
     _copies: Counter[str] = field(default_factory=Counter)
+    _known: set[str] = field(default_factory=set)  # whose facts have been looked at
+    _bundles: dict[str, str] = field(default_factory=dict)  # the digests of those that templates were wanted with
 
     async def begin_from(self, host: "Host", spec: MachineSpec) -> MachineSpec:
         """The same machine, as a template's copy if there is one or one can be made now; that takes a boot."""
-        key = await asyncio.to_thread(_key, host, spec)
+        key = await asyncio.to_thread(key_of, host, spec)
+        self._bundles[key] = host.bundle.digest
         template = Template(self.folder / key)
         if not _is_whole(template) and not await self._made(host, spec, template):
             return spec
+        if key not in self._known:
+            self._known.add(key)
+            await asyncio.to_thread(template_facts.mend, template.folder, host, spec)
         with contextlib.suppress(OSError):
             os.utime(template.folder / _USED)
         return replace(spec, template=template)
@@ -87,7 +93,7 @@ class Templates:
         self._discarded[key] += 1
         if self._discarded[key] >= _MOST_DISCARDED:
             self._unmakeable.add(key)
-        template_trouble.note(self.folder, key, template_trouble.DISCARDED, why)
+        self._note_trouble(key, template_trouble.DISCARDED, why)
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
                 await _removed(template.folder)
@@ -105,6 +111,9 @@ class Templates:
             return PruneReport((), 0, dry_run)
         async with locks.for_long(self.folder / "lock", lambda: None):
             return await asyncio.to_thread(self._prune, dry_run)
+
+    def _note_trouble(self, key: str, what: str, why: str) -> None:
+        template_trouble.note(self.folder, key, self._bundles.get(key, ""), what, why)
 
     def _prune(self, dry_run: bool) -> PruneReport:
         folders = self._folders()
@@ -130,7 +139,7 @@ class Templates:
             except (PyroError, OSError) as error:
                 log.warning("machines boot, because no template could be made: %s", error)
                 self._unmakeable.add(key)
-                template_trouble.note(self.folder, key, template_trouble.NOT_MADE, str(error))
+                self._note_trouble(key, template_trouble.NOT_MADE, str(error))
                 return False
         return True
 
@@ -159,7 +168,8 @@ class Templates:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _key(host: "Host", spec: MachineSpec) -> str:
+def key_of(host: "Host", spec: MachineSpec) -> str:
+    """The name of the template that such a machine begins from on this host. Blocks. Raises as `Driver.shape` does."""
     shape = host.driver.shape(replace(spec, durable=False))
     files = [host.bundle.digest, str(spec.image)]  # an image's path names its digest
     text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])

@@ -3,7 +3,8 @@
 Its id is the id that the workspace will have, so nothing is renamed when it is claimed. Until then no record names it:
 it ends with the daemon (see `leash`), and its folder is known by a file in it. That file is what its VMM has open as
 the seed. It is larger than any seed, as all that templates know, and takes no space; a seed's image is copied into it
-before the guest is told to begin, and where there is no seed it just loses its name.
+before the guest is told to begin, and where there is no seed it just loses its name. Another file names the VMM, for
+the next daemon to end where the leash was killed along with this one.
 """
 
 import asyncio
@@ -13,15 +14,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyro_mcp import sparse
+from pyro_mcp import sparse, tasks
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest.identity import of_workspace
 from pyro_mcp.images import no_seed, store
 from pyro_mcp.images.store import Store, sync_folder
-from pyro_mcp.models import RunRequest
+from pyro_mcp.models import ReadyMachine, RunRequest
 from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm import cgroup
+from pyro_mcp.vmm import cgroup, proportional
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot, kept
@@ -47,6 +49,15 @@ class Shape:
     mem_mib: int = USUAL.mem_mib
 
 
+@dataclass(frozen=True)
+class _Vmm:
+    """What names the process of a VMM for good."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
 @dataclass(eq=False)
 class Unclaimed:
     """One of them. It is `end`ed by whoever has it, also when a workspace has taken it over."""
@@ -63,18 +74,29 @@ class Unclaimed:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can still be claimed."""
-        return not self._claimed and not self._ended and self.machine.vmm.alive
+        """Whether it can still be claimed. One that would not end with the daemon any more cannot."""
+        return not self._claimed and not self._ended and self.machine.vmm.alive and self._leash.holds
+
+    async def gone(self) -> None:
+        """Wait until its VMM has ended, or would not end with the daemon any more."""
+        await tasks.first_of(self.machine.vmm.wait(), self._leash.lost())
 
     def fits(self, record: WorkspaceRecord) -> bool:
         """Whether it can be that workspace's machine."""
         shape = Shape(record.environment, record.digest, record.vmm, record.vcpu_count, record.mem_mib)
         return self.is_alive and self.shape == shape
 
-    async def claim(self) -> None:
-        """It is its workspace's from now on, whose record names its VMM: that outlives the daemon."""
+    async def describe(self) -> ReadyMachine:
+        """What it is, and what it takes of the host's memory."""
+        shape, taken = self.shape, await asyncio.to_thread(proportional.bytes_of, self.machine.process)
+        return ReadyMachine(shape.environment, shape.vmm, shape.vcpu_count, shape.mem_mib, taken)
+
+    def claim(self) -> None:
+        """It is its workspace's from now on, whose record names its VMM. That outlives the daemon when this is `end`ed:
+        until then its workspace is only being made."""
         self._claimed = True
-        await to_the_end(self._leash.let_go())
+        with contextlib.suppress(OSError):  # it is removed at the daemon's next start
+            self._places.unclaimed_vmm(self.workspace_id).unlink(missing_ok=True)
 
     def take_seed(self, image: Path | None) -> None:
         """Let its guest have that seed, or none: before it is told to begin. Blocks.
@@ -144,6 +166,14 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
         return Unclaimed(workspace_id, shape, machine, places, leashes[0], seed)
 
 
+async def end_left(places: Places, workspace_id: str) -> None:
+    """End one that another daemon left, if it still runs, and remove it. Raises `HostUnfit`, and `OSError`."""
+    left = await asyncio.to_thread(store.read_json, places.unclaimed_vmm(workspace_id), _Vmm)
+    if left is not None and left.boot_id == host_boot_id():
+        await kept.kill(Detached(left.pid, left.start_time))
+    await asyncio.to_thread(remove, places, workspace_id)
+
+
 def remove(places: Places, workspace_id: str) -> None:
     """Remove what one that has ended left. Blocks. Raises `HostUnfit`."""
     places.remove(workspace_id)
@@ -169,6 +199,8 @@ async def _begun(
     host: Host, copy: MachineSpec, places: Places, workspace_id: str, leashes: list[Leash]
 ) -> WaitingMachine:
     def before_start(vmm: Detached) -> None:
+        named = _Vmm(vmm.pid, vmm.start_time, host_boot_id())
+        store.write_json(places.unclaimed_vmm(workspace_id), named, lasting=False)
         leashes.append(Leash(vmm))
 
     async with host.boot_slots:

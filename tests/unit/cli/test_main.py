@@ -424,6 +424,21 @@ def test_inspect_for_people(fake: FakePyro, capsys: pytest.CaptureFixture[str]) 
     assert "pyro env pull debian:12-base" in capsys.readouterr().out
 
 
+def test_templates_of_no_use_are_marked(
+    fake: FakePyro, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, _ = INSTALLED.templates
+    templates = (replace(used, unused="made elsewhere", saved_ms=None), TemplateInfo("4567", 1 << 20, "2026-01-03"))
+    monkeypatch.setattr(fake, "inspect_environment", lambda _name: replace(INSTALLED, templates=templates))
+    assert main(["env", "inspect", "debian:12"]) == 0
+    assert used.facts is not None
+    _, _, shown = capsys.readouterr().out.partition("templates:  2\n")
+    assert shown.splitlines()[:2] == [
+        f"  {used.facts.machine}: 130.0 MiB; unused: made elsewhere",
+        "  4567: 1.0 MiB; what it is of is not known",
+    ]
+
+
 def test_inspect_for_programs(fake: FakePyro, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["env", "inspect", "debian:12", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -143,6 +143,7 @@ async def test_hello_tells_who_answers(app: ASGIApp, settings: Settings) -> None
         "pid": os.getpid(),
         "active": 0,
     }
+    assert (await ask(app, "GET", "/v1/ready")).json == {"machines": []}
 
 
 async def test_the_catalog_is_listed_with_nothing_installed(app: ASGIApp) -> None:

@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
 from pyro_mcp import models
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.app import Daemon, create_app
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.store import write_json
 from pyro_mcp.models import EnvironmentInfo, TemplateFacts
 from pyro_mcp.workspace.templates import Templates
@@ -53,13 +55,19 @@ async def test_an_environment_is_shown_with_its_templates_and_no_others(daemon: 
     write_json(template / "facts.json", FACTS)
     (template.parent / "unknown").mkdir()
     (template.parent / "unknown" / "used").touch()
-    daemon = replace(daemon, templates=Templates(template.parent))
-    (shown,) = (await _inspected(daemon, "debian:12")).templates
-    assert (shown.name, shown.facts, shown.saved_ms) == ("0123abcd", FACTS, 1612)
+    unfit = AsyncMock(side_effect=HostUnfit("no_vmm", "it is not known which are used"))
+    daemon = replace(daemon, templates=Templates(template.parent), find_host=unfit)
+    shown, unknown = sorted((await _inspected(daemon, "debian:12")).templates, key=lambda info: info.name)
+    assert (shown.name, shown.facts, shown.saved_ms, shown.unused) == ("0123abcd", FACTS, 1612, None)
     assert shown.size_bytes >= 5000
-    assert (await _inspected(daemon, "debian:12-base")).templates == ()
+    assert (unknown.name, unknown.facts) == ("unknown", None)
+    assert (await _inspected(daemon, "debian:12-base")).templates == (unknown,)
 
 
-async def test_a_daemon_without_templates_shows_none(daemon: Daemon, template: Path) -> None:
+async def test_a_daemon_without_templates_tells_that_those_in_the_cache_are_not_used(
+    daemon: Daemon, template: Path
+) -> None:
     write_json(template / "facts.json", FACTS)
-    assert (await _inspected(daemon, "debian:12")).templates == ()
+    (shown,) = (await _inspected(daemon, "debian:12")).templates
+    assert (shown.facts, shown.saved_ms) == (FACTS, None)
+    assert "PYRO_TEMPLATES" in (shown.unused or "")

@@ -2,7 +2,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -11,8 +11,8 @@ from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.doctor import daemon
-from pyro_mcp.doctor.report import Status
-from pyro_mcp.models import DaemonHello
+from pyro_mcp.doctor.report import Report, Status
+from pyro_mcp.models import DaemonHello, ReadyMachine
 from tests.support.daemons import daemon_pid, daemons_of
 
 
@@ -50,6 +50,24 @@ def test_a_busy_one_of_another_version_is_to_be_waited_for(settings: Settings) -
     assert "wait" in (busy.mend or "")
     idle = daemon.row_for(DaemonHello("0.0.1", settings.describe(), 7, 0), settings)
     assert "replaces it" in (idle.mend or "")
+
+
+def test_machines_that_are_ready_are_told_with_what_they_take(settings: Settings) -> None:
+    hello = DaemonHello(__version__, settings.describe(), 7, 0)
+    one = ReadyMachine("debian:12", "qemu", 1, 1024, 85 << 20)
+    row = daemon.row_for(hello, settings, (one,))
+    assert row.status is Status.PASS
+    first, second = row.found.splitlines()
+    assert first == daemon.row_for(hello, settings).found
+    assert second.startswith("1 machine is ready for the next workspace of a chat (debian:12), in 85 MiB of memory; ")
+    assert "PYRO_POOL=0" in second
+    assert Report((row,), 1).to_json()["rows"] == [
+        {**asdict(row), "details": ({**asdict(one), "host_memory_bytes": 85 << 20},)}
+    ]
+    unknown = daemon.row_for(hello, settings, (one, replace(one, host_memory_bytes=None)))
+    assert "2 machines are ready for the next workspace of a chat (debian:12)" in unknown.found
+    other = daemon.row_for(DaemonHello("0.0.1", settings.describe(), 7, 2), settings, (one,))
+    assert (other.status, other.details) == (Status.WARN, (one,))
 
 
 async def test_a_home_that_cannot_be_used(settings: Settings) -> None:

@@ -1,16 +1,21 @@
 """The doctor's word on templates."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from pyro_mcp.config import Settings
 from pyro_mcp.doctor import templates
 from pyro_mcp.doctor.report import Status
 from pyro_mcp.models import TemplateFacts, TemplateInfo
+from pyro_mcp.runtime.bundle import find_bundle
 from pyro_mcp.workspace.template_trouble import NOT_MADE, Trouble, note
+from pyro_mcp.workspace.template_use import OFF, OTHER
+from tests.unit.doctor.small_bundle import make_bundle
 
 FACTS = TemplateFacts("debian:12", "abc", "qemu", 1, 1024, "2026-01-02T03:04:05+00:00", boot_ms=1730, copy_ms=118)
 INFO = TemplateInfo("0123", 130 << 20, "2026-01-02T03:04:05+00:00", FACTS, 1612)
-TROUBLE = Trouble("0123", "2026-01-02T03:04:05+00:00", NOT_MADE, "it did not come up\nits last words")
+OTHERS = replace(INFO, unused=OTHER, saved_ms=None)
+TROUBLE = Trouble("0123", "bundle", "2026-01-02T03:04:05+00:00", NOT_MADE, "it did not come up\nits last words")
 
 
 def test_what_one_saves() -> None:
@@ -51,13 +56,36 @@ async def test_a_cache_that_is_not_there_stays_so(settings: Settings) -> None:
     assert not settings.cache_dir.exists()
 
 
-async def test_trouble_is_found_but_not_where_they_are_off(settings: Settings) -> None:
+def test_what_is_not_used_saves_nothing() -> None:
+    assert templates.row_for([OTHERS], None).found == f"1 is there, in 130 MiB; 1 unused ({OTHER})"
+    both = templates.row_for([OTHERS, INFO], None).found
+    assert both.startswith(f"2 are there, in 260 MiB; 1 unused ({OTHER}); of {FACTS.machine}: saves")
+    unknown = templates.row_for([OTHERS, replace(INFO, facts=None, saved_ms=None)], None).found
+    assert unknown.endswith(f"1 unused ({OTHER}); what they save is not known")
+
+
+async def test_trouble_of_this_bundle_is_found_but_not_where_they_are_off(settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, runtime_bundle_dir=make_bundle(tmp_path / "bundle"))
     folder = settings.cache_dir / "templates"
     folder.mkdir(parents=True)
-    note(folder, "0123", NOT_MADE, "it did not come up")
+    note(folder, "0123", find_bundle(settings).digest, NOT_MADE, "it did not come up")
     row = await templates.examine(settings)
     assert row.status is Status.WARN
     assert "it did not come up" in row.found
     off = await templates.examine(replace(settings, templates="off"))
     assert off.status is Status.PASS
     assert "PYRO_TEMPLATES" in off.found
+    note(folder, "0123", "another", NOT_MADE, "it did not come up")
+    assert (await templates.examine(settings)).status is Status.PASS
+    note(folder, "0123", find_bundle(settings).digest, NOT_MADE, "it did not come up")
+    without = replace(settings, runtime_bundle_dir=tmp_path / "nothing")
+    assert (await templates.examine(without)).status is Status.PASS, "what is wrong is told in another row"
+
+
+async def test_those_that_are_left_where_they_are_off_are_told(settings: Settings) -> None:
+    folder = settings.cache_dir / "templates" / "0123"
+    folder.mkdir(parents=True)
+    (folder / "used").write_bytes(bytes(1 << 20))
+    row = await templates.examine(replace(settings, templates="off"))
+    assert row.found == "off, as PYRO_TEMPLATES says: every machine boots; 1 is there, in 1 MiB"
+    assert [info.unused for info in row.details if isinstance(info, TemplateInfo)] == [OFF]

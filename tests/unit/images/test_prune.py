@@ -1,6 +1,8 @@
 import asyncio
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,38 @@ async def test_a_pull_under_way_is_left_alone(store: Store, dry_run: bool) -> No
     assert (await prune(store, dry_run=dry_run)).removed == ()
     source.go_on.set()
     assert (await task).installed
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_what_somebody_was_killed_over_while_it_was_written(store: Store, dry_run: bool) -> None:
+    """What is written under the lock at once; what others may be writing only when it is old."""
+    await pull(store, "debian:12", FakeSource(), lambda progress: None)
+    (image,) = store.images.iterdir()
+    (store.cache_dir / "uses").mkdir()
+    (store.cache_dir / "templates").mkdir()
+    under_lock = [store.cache_dir / "uses" / ".0123.json.17.tmp", store.environments / ".debian%3a12.json.17.tmp"]
+    others = [store.cache_dir / ".kvm.json.17.tmp", image / ".verified.json.17.tmp"]
+    others.append(store.cache_dir / "templates" / ".trouble.json.17.tmp")
+    for file in (*under_lock, *others):
+        file.write_text("{")
+    size = sum(stores.disk_usage(file) for file in under_lock)
+    names = ("half-written environments/.debian%3a12.json.17.tmp", "half-written uses/.0123.json.17.tmp")
+    assert await prune(store, dry_run=dry_run) == PruneReport(names, size, dry_run)
+    assert [file.exists() for file in (*under_lock, *others)] == [dry_run, dry_run, True, True, True]
+    for file in others:
+        os.utime(file, (0, 0))
+    assert set((await prune(store)).removed) >= {f"half-written {file.relative_to(store.cache_dir)}" for file in others}
+    assert not any(file.exists() for file in (*under_lock, *others))
+    assert stores.inspect(store, "debian:12").installed
+
+
+def test_what_is_being_written_under_the_lock_is_waited_for(store: Store) -> None:
+    uses = store.cache_dir / "uses"
+    uses.mkdir()
+    with ThreadPoolExecutor(1) as other:
+        with store.lock():
+            (uses / ".0123.json.17.tmp").write_text("{}")
+            pruning = other.submit(asyncio.run, prune(store))
+            time.sleep(0.1)
+            (uses / ".0123.json.17.tmp").rename(uses / "0123.json")
+        assert pruning.result().removed == ()

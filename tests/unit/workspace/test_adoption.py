@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyro_mcp import process_watch
 from pyro_mcp.errors import HostUnfit, NotFound
 from pyro_mcp.images import prune as prune_images
 from pyro_mcp.images.pull import pull
@@ -94,7 +95,7 @@ async def test_a_restart_of_the_host_is_told_from_a_machine_that_died(
     w = await made_by_another(engine)
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("another\n")
-    monkeypatch.setattr(live, "_BOOT_ID", boot_id)
+    monkeypatch.setattr(process_watch, "_BOOT_ID", boot_id)
     async with engine.open() as second:
         assert (second.info(w).state, second.info(w).stopped_because) == ("stopped", "host-restarted")
         # A process of this boot that happens to have the pid is none of ours.

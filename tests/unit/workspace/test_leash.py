@@ -1,6 +1,7 @@
 """What holds a VMM that must not outlive the daemon; the VMM is a process that does nothing."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,16 @@ async def test_a_vmm_that_is_let_go_lives_on(vmm: Detached) -> None:
     await leash.let_go()
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert not wait_for_end(vmm.pid, 0.1)
+
+
+async def test_one_that_somebody_kills_is_lost(vmm: Detached) -> None:
+    leash = Leash(vmm)
+    assert leash._keeper is not None
+    os.kill(leash._keeper.pid, signal.SIGKILL)
+    await leash.lost()
+    assert not leash.holds
+    await leash.let_go()
+    assert runs(vmm)
 
 
 def held(vmm: Detached) -> "subprocess.Popen[bytes]":

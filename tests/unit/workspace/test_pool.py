@@ -31,6 +31,14 @@ class Ready:
     shape: Shape
     is_alive: bool = True
     ended: bool = False
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def gone(self) -> None:
+        await self.died.wait()
+
+    def die(self) -> None:
+        self.is_alive = False
+        self.died.set()
 
     async def end(self) -> None:
         self.is_alive, self.ended = False, True
@@ -147,6 +155,16 @@ async def test_only_what_fits_is_taken(machines: Machines) -> None:
         await until(lambda: machines.begun[0].ended and len(machines.alive()) == 1)
 
 
+async def test_one_that_dies_is_replaced_at_once(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_TICK_SECONDS", 600.0)
+    async with kept(machines) as pool:
+        pool.want(1, somebody_came=True)
+        await until(lambda: len(machines.alive()) == 1)
+        await several_ticks()
+        machines.begun[0].die()
+        await until(lambda: machines.begun[0].ended and len(machines.alive()) == 1)
+
+
 async def test_they_are_of_the_environment_that_was_last_asked_for(machines: Machines) -> None:
     await pull(machines.images, "debian:12-base", FakeSource(), lambda _: None)
     async with kept(machines) as pool:
@@ -245,8 +263,10 @@ async def test_a_host_that_cannot_be_asked_for_its_memory_is_asked_again_later(
         await until(lambda: "no more files" in caplog.text)
         await several_ticks()
         assert caplog.text.count("machines cannot be kept ready") < 20
+        machines.begun[0].die()  # and one that cannot be ended now is not looked at all the time
+        await several_ticks()
+        assert caplog.text.count("machines cannot be kept ready") < 20
         pool.spare_mib = lambda: _PLENTY_MIB
-        machines.begun[0].is_alive = False
         await until(lambda: len(machines.alive()) == 1)
 
 

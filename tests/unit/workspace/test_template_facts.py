@@ -1,6 +1,7 @@
 """What a template is of and what it saves is written down, and missed by nobody where it cannot be."""
 
 import asyncio
+import json
 import os
 import socket
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import TemplateFacts, TemplateInfo
 from pyro_mcp.vmm.machine import OpenChannel
+from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.boot import boot_guest
 from pyro_mcp.workspace.template_facts import TimedBoot
@@ -87,6 +89,7 @@ async def test_a_machine_that_begins_from_it_is_timed(place: Place, disks: list[
         pass
     facts = _facts(templates)
     assert facts.copy_ms is not None
+    assert facts.boot_ms is not None
     assert _only(templates).saved_ms == facts.boot_ms - facts.copy_ms
 
 
@@ -113,7 +116,19 @@ async def test_the_quickest_copy_counts_of_the_first_ten_of_each_daemons_life(pl
         assert noted == known
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"vmm": "qemu", "later": 1}', b"[" * 100_000, None])
+def _written(**changed: object) -> bytes:
+    facts = TemplateFacts("debian:12", "abc", "qemu", 1, 1024, "2026-01-02T03:04:05+00:00", boot_ms=1730, copy_ms=118)
+    return json.dumps({**vars(facts), **changed}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"\xff", b'{"vmm": "qemu", "later": 1}', b"[" * 100_000, None),
+        *(_written(environment="\x1b[2J"), _written(vmm="qemu\n"), _written(made_at="x" * 1000)),
+        *(_written(boot_ms=10**400), _written(mem_mib=-1)),
+    ],
+)
 async def test_what_cannot_be_read_is_not_known(place: Place, content: bytes | None) -> None:
     templates = place.daemon()
     template = await begun(templates, place)
@@ -126,6 +141,18 @@ async def test_what_cannot_be_read_is_not_known(place: Place, content: bytes | N
     info = _only(templates)
     assert (info.facts, info.saved_ms) == (None, None)
     assert info.size_bytes > 0
+
+
+async def test_what_was_damaged_is_known_again_when_a_machine_begins_from_it(place: Place) -> None:
+    whole = _facts(place.daemon()) if await begun(place.daemon(), place) else None
+    (file,) = place.folder.glob("*/facts.json")
+    file.write_text("{")
+    templates = place.daemon()
+    await begun(templates, place)
+    assert whole is not None
+    assert _facts(templates) == replace(whole, made_at=_facts(templates).made_at, boot_ms=None)
+    templates.note_copy(Template(file.parent), 100)
+    assert (_facts(templates).copy_ms, _only(templates).saved_ms) == (100, None)
 
 
 async def test_a_template_that_was_removed_meanwhile_is_no_error(place: Place) -> None:

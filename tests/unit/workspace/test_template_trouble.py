@@ -37,6 +37,7 @@ async def test_why_one_was_thrown_away_until_it_is_made_again(place: Place) -> N
     trouble = template_trouble.noted(place.folder)
     assert trouble is not None
     assert (trouble.name, trouble.what, trouble.why) == (template.folder.name, DISCARDED, "it did not answer")
+    assert trouble.bundle == place.host.bundle.digest
     await begun(templates, place)
     assert template_trouble.noted(place.folder) is None
 
@@ -52,6 +53,15 @@ async def test_after_pruning_it_is_forgotten_and_tried_again(place: Place) -> No
     await templates.prune(dry_run=False)
     assert template_trouble.noted(place.folder) is None
     await begun(templates, place)
+
+
+async def test_what_somebody_wrote_there_is_harmless_to_a_terminal(place: Place) -> None:
+    await _one_that_fails(place)
+    file = place.folder / "trouble.json"
+    file.write_text(file.read_text().replace("it did not come up", r"\u001b[2Jgone\nindeed"))
+    trouble = template_trouble.noted(place.folder)
+    assert trouble is not None
+    assert trouble.why.startswith("\ufffd[2Jgone\nindeed")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]"])

@@ -1,22 +1,29 @@
 """Workspaces whose machines were there before them; the guests are fake."""
 
 import asyncio
+import json
 import os
+import signal
 import sqlite3
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import Conflict, HostUnfit, NotFound
+from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.models import Progress
+from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import wait_for_end
 from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.records import FILE_NAME
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import CreateWorkspace
-from tests.support.fake_kept import Engine, fake_engine
+from tests.support.fake_kept import Engine, fake_engine, kill, runs
 from tests.support.waiting import until
 
 DEBIAN = CreateWorkspace("debian:12")
@@ -54,6 +61,9 @@ async def test_a_workspace_takes_one_over(engine: Engine) -> None:
     async with engine.open() as workspaces:
         ready = await one_ready(workspaces)
         assert (workspaces.running, workspaces.list(deleted=False)) == (0, ())
+        (told,) = (await workspaces.pool.describe()).machines
+        assert (told.environment, told.vmm, told.vcpu_count, told.mem_mib) == ("debian:12", "fake", 1, 1024)
+        assert told.host_memory_bytes is None or 0 < told.host_memory_bytes < 100 << 20
         made = await workspaces.create(DEBIAN, nobody)
         assert (made.workspace_id, made.state, workspaces.running) == (ready.workspace_id, "running", 1)
         assert len(engine.boots.guests) == 1
@@ -162,12 +172,25 @@ async def test_a_workspace_that_cannot_be_made_leaves_it_for_the_next(engine: En
         workspaces.pool.want(0, False)
 
 
-async def test_nothing_is_left_where_the_seed_is_bad(engine: Engine, tmp_path: Path) -> None:
+async def test_a_seed_that_cannot_be_one_leaves_it_for_the_next(engine: Engine, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").touch()
+    async with engine.open() as workspaces:
+        ready = await one_ready(workspaces)
+        for name in ("missing", "pipe", "text"):
+            with pytest.raises((InvalidRequest, NotFound)):
+                await workspaces.create(CreateWorkspace("debian:12", seed_path=str(tmp_path / name)), nobody)
+        assert workspaces.pool._ready == [ready]
+        workspaces.pool.want(0, False)
+
+
+async def test_nothing_is_left_where_the_seed_turns_out_to_be_bad(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "bad.tar.gz").write_bytes(b"no archive")
     async with engine.open() as workspaces:
         ready = await one_ready(workspaces)
         workspaces.pool.want(0, False)
-        with pytest.raises(NotFound):
-            await workspaces.create(CreateWorkspace("debian:12", seed_path=str(tmp_path / "missing")), nobody)
+        with pytest.raises(InvalidRequest):
+            await workspaces.create(CreateWorkspace("debian:12", seed_path=str(tmp_path / "bad.tar.gz")), nobody)
         assert not ready.machine.vmm.alive
         assert Places(engine.home).ids() == set()
         assert workspaces.list(deleted=False) == ()
@@ -234,3 +257,102 @@ async def test_one_taken_over_by_a_daemon_that_is_killed_meanwhile_is_removed(en
         assert workspaces.list(deleted=False) == ()
         assert Places(engine.home).ids() == set()
     assert engine.boots.alive == 0
+
+
+# A daemon that is killed
+
+
+_DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from pyro_mcp.images.store import Store
+from pyro_mcp.workspace import create
+from pyro_mcp.workspace_models import CreateWorkspace
+from tests.support.fake_kept import Boots, Engine
+from tests.support.waiting import until
+
+async def nobody(progress):
+    pass
+
+async def live():
+    folder = Path(sys.argv[1])
+    async with Engine(folder / "home", Store(folder / "cache"), Boots(folder / "guests"), templates=True).open() as w:
+        w.pool.want(1, True)
+        await until(lambda: len(w.pool._ready) == 1)
+        machine = w.pool._ready[0]
+
+        async def tell(*args):
+            vmm = machine.machine.process
+            print(vmm.pid, vmm.start_time, machine._leash._keeper.pid, flush=True)
+            await asyncio.Event().wait()
+
+        if sys.argv[2] == "creates":
+            create._furnish = tell
+            await w.create(CreateWorkspace("debian:12"), nobody)
+        await tell()
+
+asyncio.run(live())
+"""
+
+
+@contextmanager
+def daemon(engine: Engine, does: str) -> Iterator[tuple["subprocess.Popen[bytes]", Detached, int]]:
+    """One with a machine that is ready, or that `creates` a workspace of it; with its VMM and what that is held by."""
+    words = [sys.executable, "-c", _DAEMON, str(engine.home.parent), does]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        pid, start_time, keeper = map(int, process.stdout.readline().split())
+        vmm = Detached(pid, start_time)
+        try:
+            yield process, vmm, keeper
+        finally:
+            process.kill()
+            kill(vmm)
+
+
+async def test_one_that_is_killed_in_the_middle_of_a_create_leaves_no_machine(engine: Engine) -> None:
+    with daemon(engine, "creates") as (process, vmm, _):
+        assert runs(vmm)
+        process.kill()
+        assert wait_for_end(vmm.pid, 30)
+    async with engine.open() as workspaces:
+        assert workspaces.list(deleted=False) == ()
+        assert Places(engine.home).ids() == set()
+
+
+async def test_the_next_one_ends_a_machine_whose_leash_was_killed_too(engine: Engine) -> None:
+    with daemon(engine, "waits") as (process, vmm, leash):
+        process.send_signal(signal.SIGSTOP)  # it must not see that
+        os.kill(leash, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        assert not wait_for_end(vmm.pid, 0.1)
+        async with engine.open():
+            assert not runs(vmm)
+            assert Places(engine.home).ids() == set()
+
+
+async def test_a_machine_whose_leash_is_killed_is_replaced_at_once(engine: Engine) -> None:
+    async with engine.open() as workspaces:
+        ready = await one_ready(workspaces)
+        assert ready._leash._keeper is not None
+        os.kill(ready._leash._keeper.pid, signal.SIGKILL)
+        await until(lambda: not ready.machine.vmm.alive)
+        assert (await one_ready(workspaces)) is not ready
+        workspaces.pool.want(0, False)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"pid": -1, "start_time": 1, "boot_id": ""}', "of another boot"])
+async def test_a_process_that_its_folder_does_not_name_for_good_is_left_alone(engine: Engine, content: str) -> None:
+    places = Places(engine.home)
+    async with engine.open() as workspaces:
+        made = await workspaces.create(DEBIAN, nobody)
+        vmm = engine.boots.guests[0].process
+    places.make("w-left")
+    places.no_seed_yet("w-left").touch()
+    if content == "of another boot":
+        content = json.dumps({"pid": vmm.pid, "start_time": vmm.start_time, "boot_id": "another"})
+    places.unclaimed_vmm("w-left").write_text(content)
+    async with engine.open():
+        assert runs(vmm)
+        assert places.ids() == {made.workspace_id}

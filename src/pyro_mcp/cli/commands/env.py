@@ -118,10 +118,11 @@ def _print_pruned(report: "PruneReport", as_json: bool) -> None:
 
 def _in_words(template: "TemplateInfo", of: "EnvironmentInfo") -> str:
     facts = template.facts
+    unused = None if template.unused is None else f"unused: {template.unused}"
     if facts is None:
-        return f"{template.name}: {_size(template.size_bytes)}"
+        return f"{template.name}: {_size(template.size_bytes)}; {unused or 'what it is of is not known'}"
     earlier = "" if facts.digest == of.digest else " (of another image of this name)"
-    return f"{facts.machine}{earlier}: {_size(template.size_bytes)}; {facts.saving}"
+    return f"{facts.machine}{earlier}: {_size(template.size_bytes)}; {unused or facts.saving}"
 
 
 def _in_short(info: "EnvironmentInfo") -> dict[str, object]:

@@ -6,11 +6,11 @@ from unittest.mock import patch
 
 import pytest
 
-from pyro_mcp.daemon import pool as pool_module
+from pyro_mcp.daemon import connections as connections_module
 from pyro_mcp.daemon.abort import Abort
+from pyro_mcp.daemon.connections import Connections
 from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.daemon.http import Connection
-from pyro_mcp.daemon.pool import Pool
 
 
 def _connection(*, reusable: bool = True) -> tuple[Connection, socket.socket]:
@@ -29,70 +29,70 @@ def _is_closed(theirs: socket.socket) -> bool:
 
 
 def test_what_can_be_used_again_is() -> None:
-    pool = Pool()
-    assert pool.take() is None
+    connections = Connections()
+    assert connections.take() is None
     connection, theirs = _connection()
-    pool.give(connection)
-    assert pool.take() is connection
-    assert pool.take() is None
-    pool.give(connection)
-    pool.close()
+    connections.give(connection)
+    assert connections.take() is connection
+    assert connections.take() is None
+    connections.give(connection)
+    connections.close()
     assert _is_closed(theirs)
     theirs.close()
 
 
 def test_what_cannot_be_used_again_is_closed() -> None:
-    pool = Pool()
+    connections = Connections()
     connection, theirs = _connection(reusable=False)
-    pool.give(connection)
-    assert pool.take() is None
+    connections.give(connection)
+    assert connections.take() is None
     assert _is_closed(theirs)
     theirs.close()
 
 
 def test_a_connection_whose_daemon_went_away_is_dropped() -> None:
-    pool = Pool()
+    connections = Connections()
     good, theirs = _connection()
     gone, closed = _connection()
-    pool.give(good)
-    pool.give(gone)
+    connections.give(good)
+    connections.give(gone)
     closed.close()
-    assert pool.take() is good
+    assert connections.take() is good
     good.close()
     theirs.close()
 
 
 def test_a_connection_that_rested_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_REST_SECONDS", 0.0)
-    pool = Pool()
+    monkeypatch.setattr(connections_module, "_REST_SECONDS", 0.0)
+    connections = Connections()
     connection, theirs = _connection()
-    pool.give(connection)
-    assert pool.take() is None
+    connections.give(connection)
+    assert connections.take() is None
     assert _is_closed(theirs)
     theirs.close()
 
 
 def test_no_more_than_some_are_kept() -> None:
-    pool = Pool()
+    connections = Connections()
     pairs = [_connection() for _ in range(20)]
     for connection, _ in pairs:
-        pool.give(connection)
+        connections.give(connection)
     assert sum(_is_closed(theirs) for _, theirs in pairs) == 12
     del connection
-    pool.__del__()
+    connections.__del__()
     assert all(_is_closed(theirs) for _, theirs in pairs)
     for _, theirs in pairs:
         theirs.close()
 
 
 def test_a_fork_does_not_use_its_parents_connections() -> None:
-    pool = Pool()
+    connections = Connections()
     connection, theirs = _connection()
-    pool.give(connection)
+    connections.give(connection)
     with patch.object(os, "getpid", return_value=-1):
-        assert pool.take() is None
-        pool.give(connection)
-        assert pool.take() is connection
+        assert connections.take() is None
+        connections.give(connection)
+        assert connections.take() is connection
     connection.close()
     theirs.close()
 

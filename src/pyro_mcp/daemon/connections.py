@@ -11,8 +11,8 @@ _REST_SECONDS = 2.0
 _MOST = 8
 
 
-class Pool:
-    """Connections to a daemon that was greeted on them already. They close with the pool."""
+class Connections:
+    """Connections to a daemon that was greeted on them already. They close with this."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
