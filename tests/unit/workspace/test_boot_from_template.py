@@ -28,9 +28,8 @@ async def _pong(stream: AgentStream) -> None:
 
 
 @pytest.fixture
-def host(place: Place, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """One with templates, and with little patience with a machine that begins as a copy."""
-    monkeypatch.setattr(boot, "_READY_SECONDS", 0.2)
+def host(place: Place) -> Host:
+    """One with templates."""
     place.boots.guests = [answering(_pong)]
     return replace(place.host, templates=place.daemon())
 
@@ -67,8 +66,9 @@ async def test_where_none_can_be_made_the_first_attempt_boots_without_console(ho
 
 @pytest.mark.parametrize("guest", [silent, dead])
 async def test_a_copy_that_does_not_come_up_is_booted_with_its_console_and_its_template_thrown_away(
-    host: Host, place: Place, guest: Guest
+    host: Host, place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(boot, "_READY_SECONDS", 0.2)  # the copy's; the second attempt has more
     place.boots.guests = [guest, answering(_pong)]
     await _run(host, place)
     copy, booted = place.boots.specs

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import secrets
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,20 +52,24 @@ def disks(engine: Engine, workspace: str) -> list[str]:
     return sorted(path.name for path in (engine.home / "workspaces" / workspace).glob("*.ext4"))
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "_READY_SECONDS", 0.1)
-    monkeypatch.setattr(boot, "_LAST_READY_SECONDS", 0.1)
+@contextmanager
+def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """While none but guests come up that never answer."""
+    with monkeypatch.context() as patched:
+        patched.setattr(boot, "_READY_SECONDS", 0.1)
+        patched.setattr(boot, "_LAST_READY_SECONDS", 0.1)
+        yield patched
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_reset_that_fails_however_often_changes_nothing(engine: Engine) -> None:
+async def test_a_reset_that_fails_however_often_changes_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with engine.open() as workspaces:
         w = await with_two_disks(workspaces)
         before = disks(engine, w)
         for _ in range(3):
             engine.boots.mute = 2
-            with pytest.raises(GuestFailed):
+            with impatience(monkeypatch), pytest.raises(GuestFailed):
                 await workspaces.reset(w, ResetWorkspace())
             info = workspaces.info(w)
             assert (info.state, info.stopped_because, info.recoverable) == ("stopped", "machine-died", ("reset",))
@@ -74,7 +80,6 @@ async def test_a_reset_that_fails_however_often_changes_nothing(engine: Engine) 
         assert await read(workspaces, w) == "before"
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_what_the_user_stopped_is_still_stopped_by_the_user_when_a_reset_fails(engine: Engine) -> None:
     async with engine.open() as workspaces:
         w = await with_two_disks(workspaces)
@@ -91,9 +96,7 @@ async def test_a_daemon_that_is_killed_in_a_reset_leaves_the_disks_as_they_were(
     async with engine.open() as first:
         w = await with_two_disks(first)
         before = disks(engine, w)
-        with monkeypatch.context() as dead:  # as if it had been killed while the guest came up
-            dead.setattr(boot, "_READY_SECONDS", 0.1)
-            dead.setattr(boot, "_LAST_READY_SECONDS", 0.1)
+        with impatience(monkeypatch) as dead:  # as if it had been killed while the guest came up
             dead.setattr(kept, "kill", _nothing)
             dead.setattr(kept, "_kill_and_close", _nothing)
             dead.setattr(live.Machines, "_not_started", lambda _self, _record: None)
