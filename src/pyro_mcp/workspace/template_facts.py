@@ -37,7 +37,7 @@ class TimedBoot:
             self.ms = round((time.monotonic() - self._began) * 1000)
 
 
-def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int) -> None:
+def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int, *, throwaway: bool) -> None:
     """Write down what is known of a template that has just been made in that folder."""
     digest = store.digest_in(spec.image)
     named = [each.name for each in store.references(host.images) if each.digest == digest]
@@ -49,6 +49,7 @@ def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int) -> None
         mem_mib=spec.mem_mib,
         made_at=now().isoformat(),
         boot_ms=boot_ms,
+        throwaway=throwaway,
     )
     _write(folder, facts)
 

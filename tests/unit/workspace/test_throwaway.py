@@ -99,8 +99,8 @@ async def test_the_end_tells_where_the_time_went_if_that_is_recorded(
     told = run.finished.phases
     names = [
         "environment",
-        "disk",
         "template",
+        "disk",
         "turn",
         "vmm",
         "guest",
