@@ -2,7 +2,7 @@
 //!
 //! A guest that waits can be kept as a template and become any number of machines: it has no disk, no name and no
 //! session yet, and nothing secret in its memory. It answers hellos, and hosts may come and go. One that prepares for a
-//! machine goes on waiting, but cannot become any number any more: it has a disk. Its names it may still change.
+//! machine goes on waiting, and has a disk, of which every copy needs one as it is. Its names it may still change.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pyro_mcp.errors import GuestFailed
@@ -18,9 +19,10 @@ from pyro_mcp.vmm import qemu_command, tsc
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.qemu import QemuDriver
 from pyro_mcp.vmm.qemu_command import Wiring
-from pyro_mcp.workspace.boot import DISK_MIB, boot_guest, machine_spec
+from pyro_mcp.workspace.boot import boot_guest, machine_spec
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import PREPARED, WAITING, Stage
 from pyro_mcp.workspace_models import CreateWorkspace, PruneWorkspaces
 from tests.bench.bare import BareMachine
 from tests.bench.report import Ratio
@@ -44,10 +46,10 @@ async def against_bare_restore(host: Host, bare: BareMachine, folder: Path) -> l
             rounds.append(
                 (
                     await _seconds_of_command(host, image),
-                    await _bare_seconds(host, bare, _run_as_throwaway),
+                    await _bare_seconds(host, bare, PREPARED, _run_as_throwaway),
                     await _seconds_of_create(workspaces),
-                    await _bare_seconds(host, bare, _become_workspace),
-                    await _bare_seconds(host, bare, _answer),
+                    await _bare_seconds(host, bare, WAITING, _become_workspace),
+                    await _bare_seconds(host, bare, PREPARED, _answer),
                 )
             )
     # The first round makes what there is to make.
@@ -75,19 +77,22 @@ async def seconds_to_answer(host: Host, spec: MachineSpec) -> float:
 
 
 @contextlib.asynccontextmanager
-async def copied_spec(host: Host, image: Path) -> AsyncIterator[MachineSpec]:
-    """A machine with a blank disk that begins as a template's copy; the template is made if need be."""
-    blank = await disk.open_blank(host.images.cache_dir, DISK_MIB << 20)
+async def copied_spec(host: Host, image: Path, stage: Stage) -> AsyncIterator[MachineSpec]:
+    """A machine with a new disk that begins as a template's copy; the template is made if need be."""
+    assert host.templates is not None
+    plain = machine_spec(host, image, -1, vcpu_count=1, mem_mib=_MEM_MIB)
+    copied = await host.templates.begin_from(host, plain, stage)
+    assert copied.template is not None
+    if stage.with_disk:
+        source = os.open(copied.template.disk, os.O_RDONLY)
+    else:
+        source = await disk.open_blank(host.images.cache_dir, stage.disk_mib << 20, journal=stage.journal)
     try:
-        copy = await disk.clone(blank, host.images.cache_dir / "disks")
+        copy = await disk.clone(source, host.images.cache_dir / "disks")
     finally:
-        os.close(blank)
+        os.close(source)
     try:
-        assert host.templates is not None
-        spec = machine_spec(host, image, copy, vcpu_count=1, mem_mib=_MEM_MIB)
-        copied = await host.templates.begin_from(host, spec)
-        assert copied.template is not None
-        yield copied
+        yield replace(copied, disk_fd=copy)
     finally:
         os.close(copy)
 
@@ -131,14 +136,16 @@ async def _seconds_of_create(workspaces: Workspaces) -> float:
     return seconds
 
 
-async def _bare_seconds(host: Host, bare: BareMachine, use: Callable[[OpenChannel], Awaitable[None]]) -> float:
+async def _bare_seconds(
+    host: Host, bare: BareMachine, stage: Stage, use: Callable[[OpenChannel], Awaitable[None]]
+) -> float:
     """From the start of QEMU alone, without sandbox, gate and control group, until `use` has had what it wants."""
     ours, theirs = socket.socketpair()
 
     async def opened() -> socket.socket:
         return ours
 
-    async with copied_spec(host, bare.spec.image) as spec:
+    async with copied_spec(host, bare.spec.image, stage) as spec:
         began = time.perf_counter()
         with ours, theirs, _restoring(bare, spec, theirs):
             await use(opened)

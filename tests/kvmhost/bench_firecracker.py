@@ -20,6 +20,7 @@ from pyro_mcp.vmm import firecracker_config
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.workspace.host import Host, default_boot_slots
+from pyro_mcp.workspace.template_stages import WAITING
 from pyro_mcp.workspace.templates import Templates
 from tests.bench.bare import build_initramfs
 from tests.bench.beginnings import copied_spec, seconds_to_answer
@@ -67,7 +68,7 @@ async def test_a_restore_against_a_cold_boot(bundle: RuntimeBundle, tmp_path: Pa
     with await store.open_verified(images, "debian:12") as image:
         for _ in range(_ROUNDS):
             # Each with a disk that nobody has used.
-            async with copied_spec(host, image.path) as spec:
+            async with copied_spec(host, image.path, WAITING) as spec:
                 restored.append(await seconds_to_answer(host, spec))
                 booted.append(await seconds_to_answer(host, replace(spec, template=None)))
     print()

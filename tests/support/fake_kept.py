@@ -26,6 +26,7 @@ from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import WAITING, Stage
 from tests.support.fake_agent import AgentStream, FakeAgent
 from tests.support.fake_commands import FakeGuest
 from tests.support.waiting import wait_until
@@ -195,7 +196,7 @@ class _FakeTemplates:
 
     discarded: list[str]
 
-    async def begin_from(self, _host: Host, spec: MachineSpec) -> MachineSpec:
+    async def begin_from(self, _host: Host, spec: MachineSpec, _stage: Stage = WAITING) -> MachineSpec:
         return replace(spec, template=Template(Path("/template")))
 
     async def discard(self, _template: Template, why: str) -> None:

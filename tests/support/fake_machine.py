@@ -127,7 +127,8 @@ def waiting(told: list[Any]) -> Guest:
             wire.writer.write(reply(nonce, boot_id=None))
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while (packet_of := await read_packet(wire.reader))[0] != b"S":
-                    pass
+                    if packet_of[0] == b"P":
+                        wire.writer.write(packet(b"D", nonce, {}))
                 told.append(packet_of[2])
                 wire.writer.write(packet(b"A", nonce, {}))
             await asyncio.Future()

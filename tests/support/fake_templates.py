@@ -8,6 +8,7 @@ from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.boot import machine_spec
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import WAITING, Stage
 from pyro_mcp.workspace.templates import Templates
 from tests.support.fake_machine import Boots
 
@@ -35,8 +36,8 @@ class Place:
         return {path.name for path in self.folder.iterdir()} - {"lock", "trouble.json"}
 
 
-async def begun(templates: Templates, place: Place, **changes: Any) -> Template:
+async def begun(templates: Templates, place: Place, stage: Stage = WAITING, **changes: Any) -> Template:
     """The template that such a machine begins from."""
-    copy = await templates.begin_from(place.host, place.spec(**changes))
+    copy = await templates.begin_from(place.host, place.spec(**changes), stage)
     assert copy.template is not None
     return copy.template

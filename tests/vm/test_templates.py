@@ -42,6 +42,7 @@ sed -n '/stack/s/-.*//p' /proc/self/maps
 perl -e '{_AT_RANDOM}'
 """
 _OWN_LINES = 8
+_FILES = ("memory", "state", "disk")
 _NAMES = "cat /etc/machine-id /proc/sys/kernel/hostname"
 
 
@@ -51,37 +52,47 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def template(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The only template in the cache, made by a daemon that has ended since."""
+def both(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The templates in the cache, made by a daemon that has ended since: of what is thrown away, and of workspaces."""
     command = PyroCommand(tmp_path_factory.mktemp("home"), {"PYRO_CACHE_DIR": str(cache)})
     says(command, "true")
+    (throwaway,) = templates_in(cache / "templates")
+    created(Pyro(command.client.settings))
+    remove_workspaces(command)
     command.client.stop()
-    (folder,) = templates_in(cache / "templates")
-    return folder
+    (workspaces,) = templates_in(cache / "templates") - {throwaway}
+    return throwaway, workspaces
+
+
+@pytest.fixture(scope="module")
+def template(both: tuple[Path, Path]) -> Path:
+    """What machines begin from that are thrown away: it has a disk."""
+    return both[0]
 
 
 @pytest.fixture
-def copying(template: Path, cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
-    """`pyro` all of whose machines begin as copies of `template`."""
+def copying(both: tuple[Path, Path], cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
+    """`pyro` all of whose machines begin as copies of `both`."""
     command = PyroCommand(tmp_path / "home", {"PYRO_CACHE_DIR": str(cache)})
     yield command
     remove_workspaces(command)
     command.client.stop()
     assert trouble_with_templates(command.home) == []
-    assert templates_in(template.parent) == {template}
+    assert templates_in(cache / "templates") == set(both)
 
 
 @pytest.fixture
-def lone(template: Path, cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
-    """`pyro` that finds `template`, which may be harmed: it is as it was when this ends."""
-    aside = tmp_path / "template"
-    copy_template(template, aside)
+def lone(both: tuple[Path, Path], cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
+    """`pyro` that finds `both`, which may be harmed: they are as they were when this ends."""
+    for template in both:
+        copy_template(template, tmp_path / template.name)
     command = PyroCommand(tmp_path / "home", {"PYRO_CACHE_DIR": str(cache)})
     yield command
     remove_workspaces(command)
     command.client.stop()
-    shutil.rmtree(template.parent, ignore_errors=True)
-    copy_template(aside, template)
+    shutil.rmtree(cache / "templates", ignore_errors=True)
+    for template in both:
+        copy_template(tmp_path / template.name, template)
 
 
 def says(pyro: PyroCommand, script: str) -> list[str]:
@@ -105,29 +116,49 @@ def test_what_a_template_saves_is_shown(copying: PyroCommand, template: Path) ->
     says(copying, "true")
     sdk = Pyro(copying.client.settings)
     environment = sdk.inspect_environment("debian:12")
-    (shown,) = environment.templates
+    shown, workspaces = environment.templates
     facts = shown.facts
     assert facts is not None
     assert (facts.environment, facts.digest) == ("debian:12", environment.digest)
     assert (facts.vmm, facts.vcpu_count, facts.mem_mib) == (CHOSEN_VMM, 1, _MEM_MIB)
+    assert workspaces.facts is not None
+    assert (facts.throwaway, workspaces.facts.throwaway) == (True, False)
     assert facts.copy_ms is not None
     assert facts.boot_ms is not None
     assert min(facts.boot_ms, facts.copy_ms) > 0
     assert shown.saved_ms == facts.boot_ms - facts.copy_ms
-    files = (template / "memory", template / "state")
+    files = [template / name for name in _FILES]
     on_disk = sum(file.stat().st_blocks * 512 for file in files)
     assert on_disk <= shown.size_bytes < sum(file.stat().st_size for file in files), "mostly holes"
     row = asyncio.run(doctor.examine(copying.client.settings))
-    assert (row.status, row.details) == (Status.PASS, (shown,))
+    assert (row.status, row.details) == (Status.PASS, (shown, workspaces))
 
 
 def digests_of(template: Path) -> dict[str, str]:
-    return {file.name: digest_of(file) for file in (template / "memory", template / "state")}
+    return {name: digest_of(template / name) for name in _FILES}
 
 
 def digest_of(path: Path) -> str:
+    """Of what is in a file, holes left out: it may be long."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        for place in data_of(file.fileno()):
+            page = os.pread(file.fileno(), mmap.PAGESIZE, place)
+            if page.count(0) < len(page):
+                digest.update(b"%d %s" % (place, page))
+    return digest.hexdigest()
+
+
+def data_of(fd: int) -> Iterator[int]:
+    """Where its pages are, without holes."""
+    end, size = 0, os.fstat(fd).st_size
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError:  # only a hole is left
+            return
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield from range(start, end, mmap.PAGESIZE)
 
 
 def test_machines_have_nothing_in_common(copying: PyroCommand) -> None:
@@ -137,6 +168,13 @@ def test_machines_have_nothing_in_common(copying: PyroCommand) -> None:
     assert [len(lines) for lines in machines] == [_OWN_LINES] * 4
     for values in zip(*machines, strict=True):
         assert len(set(values)) == 4, values
+
+
+def test_a_machine_has_no_name_but_its_own(copying: PyroCommand) -> None:
+    name, hosts, *known = says(copying, "hostname; grep -c 127.0.1.1 /etc/hosts; cat /etc/machine-id /etc/hosts")
+    assert hosts == "1"
+    assert f"127.0.1.1\t{name}" in known
+    assert "0" * 32 not in known
 
 
 def test_what_one_writes_no_other_sees(copying: PyroCommand) -> None:
@@ -180,7 +218,8 @@ def test_a_workspace_with_a_seed_begins_from_a_template_without_one(copying: Pyr
     (seed / "large").write_bytes(os.urandom(8 << 20))
     sdk = Pyro(copying.client.settings)
     workspace = created(sdk, seed_path=seed)
-    assert says_in(sdk, workspace, "sha256sum <large; cat text") == [f"{digest_of(seed / 'large')}  -", "one"]
+    large = hashlib.sha256((seed / "large").read_bytes()).hexdigest()
+    assert says_in(sdk, workspace, "sha256sum <large; cat text") == [f"{large}  -", "one"]
     says_in(sdk, workspace, "echo two >>text; echo kept >/root/outside; sync")
     sdk.stop_workspace(workspace)
     sdk.start_workspace(workspace)
@@ -200,12 +239,15 @@ def test_a_workspaces_disk_takes_flushes(copying: PyroCommand) -> None:
     assert says_in(sdk, created(sdk), "cat /sys/block/vdb/queue/write_cache") == ["write back"]
 
 
-def test_a_guest_that_overwrites_its_memory_changes_no_template(copying: PyroCommand, template: Path) -> None:
+def test_a_guest_that_overwrites_its_memory_and_its_disk_changes_no_template(
+    copying: PyroCommand, template: Path
+) -> None:
     before = digests_of(template)
-    overwrite = f"mount -o remount,size=100% /dev/shm && yes | head -c {_MEM_MIB * 5 // 8 << 20} >/dev/shm/much"
-    says(copying, f"{overwrite}; ls /dev/shm")
+    disk = "dd if=/dev/zero of=/dev/vdb bs=1M count=16 conv=fsync status=none"
+    memory = f"mount -o remount,size=100% /dev/shm && yes | head -c {_MEM_MIB * 5 // 8 << 20} >/dev/shm/much"
+    says(copying, f"echo mine >/root/mine; sync; {disk}; {memory}; echo fine")
     assert digests_of(template) == before
-    assert says(copying, "ls -A /dev/shm; echo fine") == ["fine"]
+    assert says(copying, "ls -A /dev/shm /root | grep mine; echo fine >/root/kept; sync; cat /root/kept") == ["fine"]
 
 
 @pytest.mark.skipif(CHOSEN_VMM != "qemu", reason="tests/kvmhost/test_jail.py shows it of Firecracker's sandbox")
@@ -283,6 +325,8 @@ DAMAGE = [
     pytest.param(resized("state", lambda size: size // 2), id="half of the state"),
     pytest.param(resized("state", lambda _: 0), id="empty state"),
     pytest.param(filled_with_rubbish("state"), id="state of rubbish"),
+    pytest.param(without("disk"), id="no disk"),
+    pytest.param(resized("disk", lambda size: size // 2), id="half of the disk"),
 ]
 
 
@@ -303,8 +347,9 @@ def test_memory_that_is_longer_than_the_guests_does_no_harm(lone: PyroCommand, t
 
 @pytest.mark.parametrize("damage", [without("memory"), filled_with_rubbish("state")], ids=["missing", "rubbish"])
 def test_a_workspace_boots_where_the_template_is_damaged(
-    lone: PyroCommand, template: Path, damage: Callable[[Path], None], tmp_path: Path
+    lone: PyroCommand, both: tuple[Path, Path], damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
+    _, template = both
     damage(template)
     seed = tmp_path / "seed"
     seed.mkdir()
@@ -319,9 +364,9 @@ def test_a_workspace_boots_where_the_template_is_damaged(
 def test_the_next_machine_makes_a_template_in_place_of_the_damaged_one(lone: PyroCommand, template: Path) -> None:
     without("state")(template)
     assert says(lone, "echo fine") == ["fine"]
-    assert templates_in(template.parent) == set()
+    assert not template.exists()
     assert says(lone, "echo fine") == ["fine"]
-    assert templates_in(template.parent) == {template}
+    assert template.exists()
     assert len(trouble_with_templates(lone.home)) == 1
     assert asyncio.run(doctor.examine(lone.client.settings)).status is Status.PASS
 
@@ -339,16 +384,17 @@ def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template
 
 def test_a_daemon_that_is_killed_while_it_makes_a_template_leaves_none(lone: PyroCommand, template: Path) -> None:
     shutil.rmtree(template)
+    others = templates_in(template.parent)
     daemon = lone.daemon_pid()
     with lone.start(*_RUN, "true") as process:
-        wait_until(lambda: templates_in(template.parent) and named(descendants(daemon), VMM))
+        wait_until(lambda: templates_in(template.parent) > others and named(descendants(daemon), VMM))
         below = descendants(daemon)
         kill(daemon)
         process.communicate()
     wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
     assert not template.exists()
     assert says(lone, "echo fine") == ["fine"]
-    assert {path.name for path in template.parent.iterdir()} == {"lock", template.name}
+    assert set(template.parent.iterdir()) == {template.parent / "lock", template, *others}
     assert list((lone.home / "vmms").glob("*")) == []
     assert trouble_with_templates(lone.home) == []
 
@@ -357,6 +403,7 @@ def test_many_machines_at_once_make_one_template_and_begin_from_it(
     lone: PyroCommand, template: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(template)
+    others = templates_in(template.parent)
     pair = (lone, PyroCommand(tmp_path / "another", lone.extra))
     for each in pair:
         each.daemon_pid()
@@ -369,7 +416,7 @@ def test_many_machines_at_once_make_one_template_and_begin_from_it(
         for _ in range(2):
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 assert len(set(pool.map(boot_id, range(_AT_ONCE)))) == _AT_ONCE
-            assert templates_in(template.parent) == {template}
+            assert templates_in(template.parent) == {template, *others}
     finally:
         pair[1].client.stop()
     assert [trouble_with_templates(each.home) for each in pair] == [[], []]  # to make a second one would have failed

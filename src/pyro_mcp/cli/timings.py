@@ -21,7 +21,7 @@ _MEANINGS = {
     "request": "the request gets there",
     "host": "the VMM is chosen, and the runtime bundle found unchanged",
     "environment": "the environment is found unchanged, or pulled",
-    "disk": "a blank disk is made",
+    "disk": "its disk is made",
     "template": "a template is found, or made",
     "turn": "machines that start before it",
     "vmm": "the sandbox is made, and the VMM begins in it",

@@ -13,7 +13,7 @@ from pyro_mcp.config import Settings
 from pyro_mcp.doctor.mending import as_root
 from pyro_mcp.doctor.report import Row, failed, listed, passed, size, warning
 from pyro_mcp.images import catalog
-from pyro_mcp.workspace.boot import DISK_MIB
+from pyro_mcp.workspace.template_stages import PREPARED
 
 NAME = "disk"
 _MIB = 1024 * 1024
@@ -40,7 +40,7 @@ class Finding:
 
 
 async def examine(settings: Settings) -> Row:
-    pull, disk = catalog.lookup(catalog.DEFAULT).build_bytes, DISK_MIB * _MIB
+    pull, disk = catalog.lookup(catalog.DEFAULT).build_bytes, PREPARED.disk_mib * _MIB
     places = (
         Place(settings.cache_dir, "PYRO_CACHE_DIR", pull + disk),
         Place(settings.home, "PYRO_HOME", _LEAST_BYTES),

@@ -199,12 +199,18 @@ async def connect(
         writer.transport.abort()
 
 
-async def meet(open_channel: OpenChannel, *, timeout_seconds: float) -> AgentHello:
-    """Wait until an agent answers, and leave it as it was. Raises `GuestFailed` where none does."""
+async def meet(
+    open_channel: OpenChannel, *, timeout_seconds: float, prepared_for: Identity | None = None
+) -> AgentHello:
+    """Wait until an agent answers, and leave it as it was, or `prepared_for` that identity as `prepare` does it.
+
+    Raises `GuestFailed` where none does.
+    """
     deadline = asyncio.get_running_loop().time() + timeout_seconds
     reader, writer = await _opened_once(open_channel, timeout_seconds)
+    greet = preamble.meet if prepared_for is None else partial(preamble.prepare, identity=prepared_for)
     try:
-        return await _in_time(preamble.meet(reader, writer), deadline, timeout_seconds)
+        return await _in_time(greet(reader, writer), deadline, timeout_seconds)
     finally:
         writer.transport.abort()
 

@@ -31,6 +31,11 @@ class Identity:
         }
 
 
+OF_ANY_THROWAWAY = Identity("localhost", "0" * 2 * _ID_BYTES)
+"""What a guest is prepared for that may become any machine of `of_throwaway`: names that leave nothing behind when it
+gets its own. There is a line for `localhost` in /etc/hosts already."""
+
+
 def of_throwaway() -> Identity:
     """A machine that nobody meets twice."""
     return Identity(f"pyro-{secrets.token_hex(4)}", secrets.token_hex(_ID_BYTES))

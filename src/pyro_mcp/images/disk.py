@@ -19,6 +19,9 @@ from pyro_mcp.images.rootfs import missing_program
 from pyro_mcp.images.store import sync_folder
 from pyro_mcp.to_the_end import to_the_end
 
+NO_SPACE = "no_disk_space"
+"""The code of what is raised where the host's disk is full."""
+
 _MIB = 1024 * 1024
 # ext4 as mkfs.ext4 makes it below (journal and all) does not fit into less.
 MIN_DISK_BYTES = 16 * _MIB
@@ -146,7 +149,7 @@ def _share_blocks(source: int, target: int) -> bool:
 def _mapped(error: OSError, folder: Path) -> HostUnfit:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HostUnfit(
-            "no_disk_space",
+            NO_SPACE,
             f"the disk of {folder} is full",
             "free some space (pyro workspace prune, pyro env prune), or set PYRO_HOME to another disk",
         )

@@ -11,7 +11,7 @@ class TemplateFacts:
 
     `environment` and `digest` are the image's, None where that has no name (any more). `boot_ms` is what it took to
     boot it until its agent waited, None where that was lost, `copy_ms` what the quickest copy took until its agent
-    answered, None until there was one.
+    answered, None until there was one. Machines that are `throwaway` run one command; others are workspaces'.
     """
 
     environment: str | None
@@ -22,6 +22,7 @@ class TemplateFacts:
     made_at: str
     boot_ms: int | None
     copy_ms: int | None = None
+    throwaway: bool = False
 
     @property
     def saved_ms(self) -> int | None:
@@ -32,7 +33,8 @@ class TemplateFacts:
     def machine(self) -> str:
         """The machine in words."""
         cpus = "1 vCPU" if self.vcpu_count == 1 else f"{self.vcpu_count} vCPUs"
-        return f"{self.environment or 'an image without a name'}, {cpus}, {self.mem_mib} MiB, {self.vmm}"
+        use = "runs" if self.throwaway else "workspaces"
+        return f"{self.environment or 'an image without a name'}, {cpus}, {self.mem_mib} MiB, {self.vmm}, for {use}"
 
     @property
     def saving(self) -> str:

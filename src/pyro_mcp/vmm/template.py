@@ -1,7 +1,7 @@
 """A template: a machine that was written down as it was at one moment, for others to begin as its copies.
 
 As a rule its guest has booted and waits to be told what machine it is: a copy has a kernel that runs and an agent that
-answers, and pays for neither. Its disk is no part of it.
+answers, and pays for neither. Its disk is part of it only where the guest has mounted that already.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,3 +29,8 @@ class Template:
     def memory(self) -> Path:
         """The memory, as long as the guest has it and mostly holes."""
         return self.folder / "memory"
+
+    @property
+    def disk(self) -> Path:
+        """The disk, where the guest has mounted it: a copy begins with a copy of that, and with no other."""
+        return self.folder / "disk"

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +17,14 @@ from pyro_mcp.images import disk, no_seed
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import PREPARED, WAITING, Stage
 
 log = logging.getLogger(__name__)
 _READY_SECONDS = 20.0
 # The second attempt prints the guest's console, which is slower, and decides.
 _LAST_READY_SECONDS = 60.0
 _CONSOLE_LINES = 12
-DISK_MIB = 2048
+_NO_DISK = -1  # it gets one when it is known what it begins from
 T = TypeVar("T")
 
 
@@ -60,11 +61,11 @@ class Trial:
     may_copy: bool
     template: Template | None = None
 
-    async def equipped(self, spec: MachineSpec) -> MachineSpec:
+    async def equipped(self, spec: MachineSpec, stage: Stage = WAITING) -> MachineSpec:
         """The machine as it is to be started in this attempt: as a template's copy where there is one."""
         if not self.may_copy or self.host.templates is None:
             return spec
-        begun = await self.host.templates.begin_from(self.host, spec)
+        begun = await self.host.templates.begin_from(self.host, spec, stage)
         self.template = begun.template
         return begun
 
@@ -86,8 +87,8 @@ async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]]) -> T:
     try:
         return await attempt(first)
     except (GuestFailed, HostUnfit) as error:
-        if isinstance(error, HostUnfit) and first.template is None:
-            raise
+        if isinstance(error, HostUnfit) and (first.template is None or error.code == disk.NO_SPACE):
+            raise  # no fault of a template's
         why = error.message
         log.warning("a machine did not start, trying once more: %s", why)
     if first.template is not None and host.templates is not None:
@@ -129,12 +130,13 @@ class _Attempt:
     async def enter(self, stack: AsyncExitStack, trial: Trial) -> tuple[Machine, client.GuestClient]:
         """Boot once; whatever it needs is closed by `stack`, or before this raises."""
         async with AsyncExitStack() as attempt:
-            disk_fd = await _fresh_disk(self.host.images.cache_dir)
-            attempt.callback(os.close, disk_fd)
-            phases.ended("disk")
-            plain = machine_spec(self.host, self.image, disk_fd, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
-            spec = await trial.equipped(plain)
+            plain = machine_spec(self.host, self.image, _NO_DISK, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
+            begun = await trial.equipped(plain, PREPARED)
             phases.ended("template")
+            disk_fd = await _fresh_disk(self.host.images.cache_dir, begun.template)
+            attempt.callback(os.close, disk_fd)
+            spec = replace(begun, disk_fd=disk_fd)
+            phases.ended("disk")
             async with self.host.boot_slots, trial.timed():
                 phases.ended("turn")
                 machine = await _entered(attempt, trial.driver, spec)
@@ -162,10 +164,28 @@ async def _entered(stack: AsyncExitStack, driver: Driver, spec: MachineSpec) -> 
         raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
 
 
-async def _fresh_disk(cache_dir: Path) -> int:
-    """A blank disk that has no name and is gone with its last user, as is the machine: it needs no journal."""
-    blank = await disk.open_blank(cache_dir, DISK_MIB << 20, journal=False)
+async def _fresh_disk(cache_dir: Path, template: Template | None) -> int:
+    """A disk that has no name and is gone with its last user, as is the machine: it needs no journal.
+
+    It is blank, or as that of the machine's `template` was.
+    """
+    if template is None:
+        source = await disk.open_blank(cache_dir, PREPARED.disk_mib << 20, journal=PREPARED.journal)
+    else:
+        source = _open_whole(template.disk)
     try:
-        return await disk.clone(blank, cache_dir / "disks")
+        return await disk.clone(source, cache_dir / "disks")
     finally:
-        os.close(blank)
+        os.close(source)
+
+
+def _open_whole(path: Path) -> int:
+    """A template's disk. Raises `HostUnfit` where it is not all there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostUnfit("no_template", f"the template's disk cannot be opened: {error}", "pyro env prune") from error
+    if os.fstat(fd).st_size != PREPARED.disk_mib << 20:
+        os.close(fd)
+        raise HostUnfit("no_template", "the template's disk is not as large as it was", "pyro env prune")
+    return fd

@@ -1,4 +1,4 @@
-"""What a pull does beyond installing: the template of the usual machine, so that nobody has to wait for it later."""
+"""What a pull does beyond installing: the templates of the usual machine, so that nobody has to wait for them later."""
 
 import logging
 
@@ -8,13 +8,14 @@ from pyro_mcp.models import Progress, RunRequest
 from pyro_mcp.workspace.boot import machine_spec
 from pyro_mcp.workspace.environments import Report
 from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.template_stages import PREPARED, WAITING
 
 log = logging.getLogger(__name__)
-_NO_DISK = -1  # a template's is its own
+_NO_DISK = -1  # a template gets its own
 
 
 async def prepare_usual_machine(find_host: FindHost, environment: str, report: Report) -> None:
-    """Make the template of the machine that commands get unless they ask for another.
+    """Make the templates of the machine that commands and workspaces get unless they ask for another.
 
     A host that cannot run machines is no obstacle to a pull: its log tells, and so does whoever wants a machine.
     """
@@ -26,6 +27,7 @@ async def prepare_usual_machine(find_host: FindHost, environment: str, report: R
         usual = RunRequest(environment, ())
         with await store.open_verified(host.images, environment) as image:
             spec = machine_spec(host, image.path, _NO_DISK, vcpu_count=usual.vcpu_count, mem_mib=usual.mem_mib)
-            await host.templates.begin_from(host, spec)
+            for stage in (PREPARED, WAITING):
+                await host.templates.begin_from(host, spec, stage)
     except (PyroError, OSError) as error:
         log.warning("no template was made of %s: %s", environment, error)

@@ -41,9 +41,9 @@ class TimedBoot:
             self.ms = round((time.monotonic() - self._began) * 1000)
 
 
-def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int) -> None:
+def write(folder: Path, host: "Host", spec: "MachineSpec", boot_ms: int, *, throwaway: bool) -> None:
     """Write down what is known of a template that has just been made in that folder."""
-    _write(folder, _facts(host, spec, now(), boot_ms))
+    _write(folder, _facts(host, spec, now(), boot_ms, throwaway=throwaway))
 
 
 def read(folder: Path) -> TemplateFacts | None:
@@ -52,13 +52,13 @@ def read(folder: Path) -> TemplateFacts | None:
     return facts if facts is not None and _makes_sense(facts) else None
 
 
-def mend(folder: Path, host: "Host", spec: "MachineSpec") -> None:
+def mend(folder: Path, host: "Host", spec: "MachineSpec", *, throwaway: bool) -> None:
     """Write down what is known of a template from which such a machine begins, if nothing is."""
     if read(folder) is not None:
         return
     with contextlib.suppress(OSError):
         made_at = datetime.fromtimestamp(Template(folder).state.stat().st_mtime, UTC)
-        _write(folder, _facts(host, spec, made_at, None))
+        _write(folder, _facts(host, spec, made_at, None, throwaway=throwaway))
 
 
 def note_copy(folder: Path, copy_ms: int) -> None:
@@ -68,7 +68,9 @@ def note_copy(folder: Path, copy_ms: int) -> None:
         _write(folder, replace(facts, copy_ms=copy_ms))
 
 
-def _facts(host: "Host", spec: "MachineSpec", made_at: datetime, boot_ms: int | None) -> TemplateFacts:
+def _facts(
+    host: "Host", spec: "MachineSpec", made_at: datetime, boot_ms: int | None, *, throwaway: bool
+) -> TemplateFacts:
     digest = store.digest_in(spec.image)
     named = [each.name for each in store.references(host.images) if each.digest == digest]
     return TemplateFacts(
@@ -79,6 +81,7 @@ def _facts(host: "Host", spec: "MachineSpec", made_at: datetime, boot_ms: int | 
         mem_mib=spec.mem_mib,
         made_at=made_at.isoformat(),
         boot_ms=boot_ms,
+        throwaway=throwaway,
     )
 
 

@@ -9,6 +9,7 @@ from pyro_mcp.images.store import IMAGE_FILE
 from pyro_mcp.models import TemplateInfo
 from pyro_mcp.workspace.boot import machine_spec
 from pyro_mcp.workspace.host import FindHost, Host
+from pyro_mcp.workspace.template_stages import PREPARED, WAITING
 from pyro_mcp.workspace.templates import key_of
 
 OFF = "PYRO_TEMPLATES is off"
@@ -40,7 +41,7 @@ def _is_used(template: TemplateInfo, host: Host) -> bool:
         return True
     image = host.images.image_folder(facts.digest) / IMAGE_FILE
     spec = machine_spec(host, image, _NO_DISK, vcpu_count=facts.vcpu_count, mem_mib=facts.mem_mib)
-    return key_of(host, spec) == template.name
+    return key_of(host, spec, PREPARED if facts.throwaway else WAITING) == template.name
 
 
 def _unused(template: TemplateInfo, why: str) -> TemplateInfo:

@@ -20,17 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyro_mcp import sparse
 from pyro_mcp.errors import PyroError
-from pyro_mcp.guest import client
 from pyro_mcp.images import disk, locks, no_seed
 from pyro_mcp.images.store import disk_usage
 from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
+from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import template_facts, template_trouble
-from pyro_mcp.workspace.blank import DISK_MIB
 from pyro_mcp.workspace.template_facts import TimedBoot
+from pyro_mcp.workspace.template_stages import WAITING, Stage
 
 if TYPE_CHECKING:
     from pyro_mcp.workspace.host import Host
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 FOLDER = "templates"  # in the cache
 # Changes with what a template is; those of another generation are not used.
 _GENERATION = 1
-_READY_SECONDS = 60.0
 _MOST = 8  # templates in the cache; those that were not used for longest go first
 _MOST_DISCARDED = 3  # of one shape, in one daemon's life
 _TIMED_COPIES = 10  # of one template in one daemon's life
@@ -59,16 +58,19 @@ class Templates:
     _known: set[str] = field(default_factory=set)  # whose facts have been looked at
     _bundles: dict[str, str] = field(default_factory=dict)  # the digests of those that templates were wanted with
 
-    async def begin_from(self, host: "Host", spec: MachineSpec) -> MachineSpec:
-        """The same machine, as a template's copy if there is one or one can be made now; that takes a boot."""
-        key = await asyncio.to_thread(key_of, host, spec)
+    async def begin_from(self, host: "Host", spec: MachineSpec, stage: Stage = WAITING) -> MachineSpec:
+        """The same machine, as a template's copy if there is one or one can be made now; that takes a boot.
+
+        Where the template is of a stage with a disk, the machine needs a copy of that as its own.
+        """
+        key = await asyncio.to_thread(key_of, host, spec, stage)
         self._bundles[key] = host.bundle.digest
         template = Template(self.folder / key)
-        if not _is_whole(template) and not await self._made(host, spec, template):
+        if not _is_whole(template) and not await self._made(host, spec, stage, template):
             return spec
         if key not in self._known:
             self._known.add(key)
-            await asyncio.to_thread(template_facts.mend, template.folder, host, spec)
+            await asyncio.to_thread(template_facts.mend, template.folder, host, spec, throwaway=stage.with_disk)
         with contextlib.suppress(OSError):
             os.utime(template.folder / _USED)
         return replace(spec, template=template)
@@ -126,7 +128,7 @@ class Templates:
     def _folders(self) -> list[Path]:
         return sorted(entry for entry in self.folder.glob("*") if entry.is_dir())
 
-    async def _made(self, host: "Host", spec: MachineSpec, template: Template) -> bool:
+    async def _made(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> bool:
         key = template.folder.name
         async with self._making[key]:
             if key in self._unmakeable:
@@ -135,7 +137,7 @@ class Templates:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 async with locks.for_long(self.folder / "lock", lambda: None), host.boot_slots:
                     if not _is_whole(template):
-                        await self._make(host, spec, template)
+                        await self._make(host, spec, stage, template)
             except (PyroError, OSError) as error:
                 log.warning("machines boot, because no template could be made: %s", error)
                 self._unmakeable.add(key)
@@ -143,16 +145,18 @@ class Templates:
                 return False
         return True
 
-    async def _make(self, host: "Host", spec: MachineSpec, template: Template) -> None:
+    async def _make(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> None:
         unfinished = self.folder / f"{_UNFINISHED}{template.folder.name}"
         await asyncio.to_thread(self._clear, keep=_MOST - 1)
         try:
             unfinished.mkdir()
-            async with _blank_machine(host, spec) as plain:
-                boot = TimedBoot(_until_ready)
+            async with _blank_machine(host, spec, stage) as plain:
+                boot = TimedBoot(stage.until_ready)
                 await host.driver.make_template(plain, unfinished, boot.until_ready)
+                if stage.with_disk:
+                    await to_the_end(asyncio.to_thread(_keep, plain.disk_fd, Template(unfinished).disk))
             if boot.ms is not None:
-                template_facts.write(unfinished, host, spec, boot.ms)
+                template_facts.write(unfinished, host, spec, boot.ms, throwaway=stage.with_disk)
             await to_the_end(asyncio.to_thread(_finish, unfinished, template))
             template_trouble.forget(self.folder, template.folder.name)
         finally:
@@ -168,20 +172,19 @@ class Templates:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def key_of(host: "Host", spec: MachineSpec) -> str:
+def key_of(host: "Host", spec: MachineSpec, stage: Stage) -> str:
     """The name of the template that such a machine begins from on this host. Blocks. Raises as `Driver.shape` does."""
     shape = host.driver.shape(replace(spec, durable=False))
     files = [host.bundle.digest, str(spec.image)]  # an image's path names its digest
-    text = json.dumps([_GENERATION, host.driver.name, shape, *files, platform.release(), _processor()])
+    text = json.dumps([_GENERATION, stage.name, host.driver.name, shape, *files, platform.release(), _processor()])
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
 
 
 @asynccontextmanager
-async def _blank_machine(host: "Host", spec: MachineSpec) -> AsyncIterator[MachineSpec]:
+async def _blank_machine(host: "Host", spec: MachineSpec, stage: Stage) -> AsyncIterator[MachineSpec]:
     """The machine without what its copies have of their own."""
     cache_dir = host.images.cache_dir
-    # A guest may take its disk for larger than it is, but not for smaller: the file system on it knows its own size.
-    blank = await disk.open_blank(cache_dir, DISK_MIB << 20)
+    blank = await disk.open_blank(cache_dir, stage.disk_mib << 20, journal=stage.journal)
     try:
         copy = await disk.clone(blank, cache_dir / "disks")
     finally:
@@ -190,6 +193,14 @@ async def _blank_machine(host: "Host", spec: MachineSpec) -> AsyncIterator[Machi
         yield replace(spec, disk_fd=copy, seed=no_seed.path(cache_dir), durable=False)
     finally:
         os.close(copy)
+
+
+def _keep(disk_fd: int, path: Path) -> None:
+    """Copy the disk of a machine that has ended; blocks."""
+    sparse.copy_to(disk_fd, path)
+    # A copy's guest has most of it in memory, and would not notice at once what a crash of the host has left out.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _is_whole(template: Template) -> bool:
@@ -219,8 +230,9 @@ async def _removed(folder: Path) -> None:
 
 
 def _finish(unfinished: Path, template: Template) -> None:
-    for file in (template.state, template.memory):
-        (unfinished / file.name).chmod(0o444)
+    for file in (template.state, template.memory, template.disk):
+        with contextlib.suppress(FileNotFoundError):
+            (unfinished / file.name).chmod(0o444)
     (unfinished / _USED).touch()
     unfinished.rename(template.folder)
 
@@ -230,7 +242,3 @@ def _processor() -> str:
     first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
     telling = ("vendor_id", "model", "stepping", "flags")
     return "\n".join(line for line in first.splitlines() if line.startswith(telling))
-
-
-async def _until_ready(open_channel: OpenChannel) -> None:
-    await client.meet(open_channel, timeout_seconds=_READY_SECONDS)

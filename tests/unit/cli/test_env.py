@@ -35,9 +35,10 @@ def test_inspect_for_people(fake: FakePyro, capsys: pytest.CaptureFixture[str]) 
     text = capsys.readouterr().out
     for part in ("sha256:abc", "3.0 MiB", "https://mirror.invalid/debian", "2026-01-02", "git 2.39"):
         assert part in text
-    saving = "  debian:12, 1 vCPU, 1024 MiB, qemu: 130.0 MiB; saves 1.6 s per machine (0.12 s instead of 1.7 s)"
+    machine = "debian:12, 1 vCPU, 1024 MiB, qemu, for workspaces"
+    saving = f"  {machine}: 130.0 MiB; saves 1.6 s per machine (0.12 s instead of 1.7 s)"
     unused = "no machine has begun from it yet; booting took 1.7 s"
-    earlier = f"  debian:12, 1 vCPU, 1024 MiB, qemu (of another image of this name): 1.0 MiB; {unused}"
+    earlier = f"  {machine} (of another image of this name): 1.0 MiB; {unused}"
     assert f"templates:  2\n{saving}\n{earlier}\npackages:" in text
     assert main(["env", "inspect", "debian:12-base"]) == 0
     assert "pyro env pull debian:12-base" in capsys.readouterr().out

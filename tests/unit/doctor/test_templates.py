@@ -29,7 +29,9 @@ def test_of_many_that_was_used_last_which_is_known_to_save_something() -> None:
     unknown = replace(INFO, facts=None, saved_ms=None)
     unused = replace(INFO, facts=replace(FACTS, copy_ms=None, mem_mib=256))
     row = templates.row_for([unknown, unused, INFO, replace(INFO, facts=replace(FACTS, mem_mib=512))], None)
-    assert row.found.startswith("4 are there, in 520 MiB; of debian:12, 1 vCPU, 1024 MiB, qemu: saves 1.6 s")
+    assert row.found.startswith(
+        "4 are there, in 520 MiB; of debian:12, 1 vCPU, 1024 MiB, qemu, for workspaces: saves 1.6 s"
+    )
     assert "no machine has begun from it yet" in templates.row_for([unknown, unused], None).found
     assert templates.row_for([unknown], None).found == "1 is there, in 130 MiB; what they save is not known"
 

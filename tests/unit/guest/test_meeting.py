@@ -6,7 +6,7 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.client import connect, meet, prepare
-from pyro_mcp.guest.identity import Identity
+from pyro_mcp.guest.identity import OF_ANY_THROWAWAY, Identity
 from pyro_mcp.guest.preamble import GENERATION
 from tests.support.fake_agent import channel, opened, packet, read_packet, reply, wire_over
 from tests.support.fake_machine import dead, silent, waiting
@@ -25,6 +25,19 @@ async def test_who_is_met_is_told_nothing() -> None:
     assert (hello.generation, hello.boot_id) == (GENERATION, None)
     assert b"PYROS" not in rest, "a session was begun"
     assert ours.fileno() == -1
+
+
+async def test_who_is_met_to_prepare_prepares() -> None:
+    with channel() as (ours, theirs):
+        async with asyncio.timeout(30), wire_over(theirs) as wire:
+            meeting = asyncio.create_task(meet(opened(ours), timeout_seconds=30, prepared_for=OF_ANY_THROWAWAY))
+            _, nonce, _ = await read_packet(wire.reader)
+            wire.writer.write(reply(nonce, boot_id=None))
+            kind, _, told = await read_packet(wire.reader)
+            assert (kind, told["machine"]["host_name"]) == (b"P", "localhost")
+            wire.writer.write(packet(b"D", nonce, {}))
+            await meeting
+            assert await wire.reader.read() == b""
 
 
 @pytest.mark.parametrize(("guest", "code"), [(silent, "guest_silent"), (dead, "guest_gone")])

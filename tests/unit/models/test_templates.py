@@ -26,5 +26,6 @@ def test_what_it_saves(boot_ms: int | None, copy_ms: int | None, saved_ms: int |
 
 
 def test_what_machines_begin_from_it() -> None:
-    assert FACTS.machine == "debian:12, 1 vCPU, 1024 MiB, qemu"
-    assert replace(FACTS, environment=None, vcpu_count=2).machine == "an image without a name, 2 vCPUs, 1024 MiB, qemu"
+    assert FACTS.machine == "debian:12, 1 vCPU, 1024 MiB, qemu, for workspaces"
+    other = replace(FACTS, environment=None, vcpu_count=2, throwaway=True)
+    assert other.machine == "an image without a name, 2 vCPUs, 1024 MiB, qemu, for runs"

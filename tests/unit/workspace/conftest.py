@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.workspace import boot, templates
+from pyro_mcp.images import disk
+from pyro_mcp.vmm.template import Template
+from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.engine import Workspaces
 from tests.support.fake_kept import Engine, fake_engine
 from tests.support.fake_machine import Boots, fake_host
 from tests.support.fake_templates import Place
+
+SMALL_DISK_MIB = 16
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def disks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The descriptors of the disks that machines got; each must be closed when its machine is gone."""
     given: list[int] = []
 
-    async def fresh(_cache_dir: Path) -> int:
+    async def fresh(_cache_dir: Path, _template: Template | None) -> int:
         given.append(os.memfd_create("disk"))
         return given[-1]
 
@@ -51,7 +55,12 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def place(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A host with templates, whose disks are small; no descriptor may be left."""
-    monkeypatch.setattr(templates, "DISK_MIB", 16)
+    open_blank = disk.open_blank
+
+    async def open_small(cache_dir: Path, _size_bytes: int, *, journal: bool) -> int:
+        return await open_blank(cache_dir, SMALL_DISK_MIB << 20, journal=journal)
+
+    monkeypatch.setattr(disk, "open_blank", open_small)
     before = sorted(os.listdir("/proc/self/fd"))
     boots = Boots()
     yield Place(tmp_path / "templates", fake_host(tmp_path, boots, slots=1), boots, image)

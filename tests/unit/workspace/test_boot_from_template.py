@@ -15,6 +15,7 @@ from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.boot import boot_guest
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import PREPARED
 from tests.support.fake_agent import AgentStream
 from tests.support.fake_machine import FakeDriver, Guest, answering, dead, silent, waiting
 from tests.support.fake_templates import Place, begun
@@ -42,7 +43,7 @@ async def _run(host: Host, place: Place) -> None:
 async def test_every_machine_begins_from_the_template(host: Host, place: Place) -> None:
     for _ in range(2):
         await _run(host, place)
-    template = await begun(place.daemon(), place)
+    template = await begun(place.daemon(), place, PREPARED)
     assert [spec.template for spec in place.boots.specs] == [template, template]
     assert place.boots.with_console == [False, False]
     assert len(place.boots.templates) == 1

@@ -12,6 +12,7 @@ from pyro_mcp.models import Progress, RunRequest
 from pyro_mcp.workspace.boot import machine_spec
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.prepare import prepare_usual_machine
+from pyro_mcp.workspace.template_stages import PREPARED, WAITING
 from tests.support.fake_templates import Place
 from tests.unit.images.fake_source import FakeSource
 
@@ -47,13 +48,15 @@ async def _prepare(host: Host, environment: str = "debian:12") -> list[str]:
 
 async def test_what_a_command_begins_from_is_there_after_a_pull(host: Host, place: Place) -> None:
     assert await _prepare(host) == ["template"]
-    (made,) = place.boots.templates
     usual = RunRequest("debian:12", ())
-    assert (made.vcpu_count, made.mem_mib) == (usual.vcpu_count, usual.mem_mib)
+    shapes = {(made.vcpu_count, made.mem_mib) for made in place.boots.templates}
+    assert shapes == {(usual.vcpu_count, usual.mem_mib)}
     assert host.templates is not None
-    spec = machine_spec(host, made.image, -1, vcpu_count=usual.vcpu_count, mem_mib=usual.mem_mib)
-    assert (await host.templates.begin_from(host, spec)).template is not None
-    assert len(place.boots.templates) == 1
+    image = place.boots.templates[0].image
+    spec = machine_spec(host, image, -1, vcpu_count=usual.vcpu_count, mem_mib=usual.mem_mib)
+    for stage in (WAITING, PREPARED):
+        assert (await host.templates.begin_from(host, spec, stage)).template is not None
+    assert len(place.boots.templates) == 2
 
 
 async def test_without_templates_there_is_nothing_to_do(host: Host, place: Place) -> None:

@@ -15,12 +15,15 @@ import pytest
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.images import no_seed
 from pyro_mcp.vmm.template import Template, UntilReady
+from pyro_mcp.workspace import template_stages
 from pyro_mcp.workspace import templates as templates_module
 from pyro_mcp.workspace.host import Host
+from pyro_mcp.workspace.template_stages import PREPARED
 from tests.support.fake_machine import make
 from tests.support.fake_templates import Place, begun
 from tests.support.small_disk import small_disk
 from tests.support.waiting import until
+from tests.unit.workspace.conftest import SMALL_DISK_MIB
 
 
 async def test_the_first_machine_of_a_shape_has_a_template_made(place: Place) -> None:
@@ -35,8 +38,8 @@ async def test_the_first_machine_of_a_shape_has_a_template_made(place: Place) ->
 
 
 async def test_nobody_can_write_to_its_files_by_mistake(place: Place) -> None:
-    template = await begun(place.daemon(), place)
-    assert {file.stat().st_mode & 0o777 for file in (template.state, template.memory)} == {0o444}
+    template = await begun(place.daemon(), place, PREPARED)
+    assert {file.stat().st_mode & 0o777 for file in (template.state, template.memory, template.disk)} == {0o444}
 
 
 async def test_the_machine_that_is_written_down_has_nothing_of_its_own(place: Place, tmp_path: Path) -> None:
@@ -47,6 +50,19 @@ async def test_the_machine_that_is_written_down_has_nothing_of_its_own(place: Pl
     assert made == replace(own, disk_fd=made.disk_fd, seed=no_seed.path(tmp_path), durable=False)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made.disk_fd)
+
+
+async def test_the_disk_that_a_guest_has_mounted_is_part_of_it(place: Place) -> None:
+    async def mounting(template: Template, until_ready: UntilReady) -> None:
+        os.pwrite(place.boots.templates[-1].disk_fd, b"mounted", 4096)
+        await make(template, until_ready)
+
+    place.boots.makes = mounting
+    template = await begun(place.daemon(), place, PREPARED)
+    content = template.disk.read_bytes()
+    assert (content[4096:4103], len(content)) == (b"mounted", SMALL_DISK_MIB << 20)
+    assert not (await begun(place.daemon(), place)).disk.exists(), "that of workspaces is another"
+    assert len(place.boots.templates) == 2
 
 
 async def test_later_machines_and_daemons_find_it_there(place: Place) -> None:
@@ -171,7 +187,7 @@ async def test_other_shapes_are_tried_and_the_next_daemon_tries_again(place: Pla
 
 
 async def test_a_guest_that_does_not_answer_is_no_template(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates_module, "_READY_SECONDS", 0.05)
+    monkeypatch.setattr(template_stages, "_READY_SECONDS", 0.05)
 
     async def mute(_template: Template, until_ready: UntilReady) -> None:
         async def nobody() -> Any:

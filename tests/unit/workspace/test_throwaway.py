@@ -97,8 +97,8 @@ async def test_where_the_time_went_is_recorded(tmp_path: Path, installed: list[O
     told = recorder.phases
     names = [
         "environment",
-        "disk",
         "template",
+        "disk",
         "turn",
         "vmm",
         "guest",
