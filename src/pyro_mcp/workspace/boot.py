@@ -24,7 +24,8 @@ _READY_SECONDS = 20.0
 # The second attempt prints the guest's console, which is slower, and decides.
 _LAST_READY_SECONDS = 60.0
 _CONSOLE_LINES = 12
-_NO_DISK = -1  # it gets one when it is known what it begins from
+NO_DISK = -1
+"""In place of a machine's disk until it is known what it begins from, or where that is all that is asked."""
 T = TypeVar("T")
 
 
@@ -130,7 +131,7 @@ class _Attempt:
     async def enter(self, stack: AsyncExitStack, trial: Trial) -> tuple[Machine, client.GuestClient]:
         """Boot once; whatever it needs is closed by `stack`, or before this raises."""
         async with AsyncExitStack() as attempt:
-            plain = machine_spec(self.host, self.image, _NO_DISK, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
+            plain = machine_spec(self.host, self.image, NO_DISK, vcpu_count=self.vcpu_count, mem_mib=self.mem_mib)
             begun = await trial.equipped(plain, PREPARED)
             phases.ended("template")
             disk_fd = await _fresh_disk(self.host.images.cache_dir, begun.template)

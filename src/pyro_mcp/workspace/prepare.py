@@ -5,13 +5,12 @@ import logging
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import store
 from pyro_mcp.models import Progress, RunRequest
-from pyro_mcp.workspace.boot import machine_spec
+from pyro_mcp.workspace.boot import NO_DISK, machine_spec
 from pyro_mcp.workspace.environments import Report
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.template_stages import PREPARED, WAITING
 
 log = logging.getLogger(__name__)
-_NO_DISK = -1  # a template gets its own
 
 
 async def prepare_usual_machine(find_host: FindHost, environment: str, report: Report) -> None:
@@ -26,7 +25,7 @@ async def prepare_usual_machine(find_host: FindHost, environment: str, report: R
         await report(Progress("pull", "template", environment))
         usual = RunRequest(environment, ())
         with await store.open_verified(host.images, environment) as image:
-            spec = machine_spec(host, image.path, _NO_DISK, vcpu_count=usual.vcpu_count, mem_mib=usual.mem_mib)
+            spec = machine_spec(host, image.path, NO_DISK, vcpu_count=usual.vcpu_count, mem_mib=usual.mem_mib)
             for stage in (PREPARED, WAITING):
                 await host.templates.begin_from(host, spec, stage)
     except (PyroError, OSError) as error:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images.store import IMAGE_FILE
 from pyro_mcp.models import TemplateInfo
-from pyro_mcp.workspace.boot import machine_spec
+from pyro_mcp.workspace.boot import NO_DISK, machine_spec
 from pyro_mcp.workspace.host import FindHost, Host
 from pyro_mcp.workspace.template_stages import PREPARED, WAITING
 from pyro_mcp.workspace.templates import key_of
 
 OFF = "PYRO_TEMPLATES is off"
 OTHER = "made with another runtime, or for another VMM, host or cache"
-_NO_DISK = -1
 
 
 async def marked(templates: Sequence[TemplateInfo], find_host: FindHost, *, off: bool) -> tuple[TemplateInfo, ...]:
@@ -40,7 +39,7 @@ def _is_used(template: TemplateInfo, host: Host) -> bool:
     if facts is None or facts.digest is None:
         return True
     image = host.images.image_folder(facts.digest) / IMAGE_FILE
-    spec = machine_spec(host, image, _NO_DISK, vcpu_count=facts.vcpu_count, mem_mib=facts.mem_mib)
+    spec = machine_spec(host, image, NO_DISK, vcpu_count=facts.vcpu_count, mem_mib=facts.mem_mib)
     return key_of(host, spec, PREPARED if facts.throwaway else WAITING) == template.name
 
 
