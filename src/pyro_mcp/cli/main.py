@@ -77,16 +77,15 @@ def _parse(words: list[str]) -> "argparse.Namespace":
     parser = build_parser([wanted])
     arguments, unknown = parser.parse_known_args(own)
     takes_command = "command" in arguments
-    if takes_command and command is None and unknown and not unknown[0].startswith("-"):
-        raise InvalidRequest(
-            "no_command",
-            f"there is no command to run: {unknown[0]!r} does not stand behind `--`",
-            f"put the command behind `--`: {arguments.example}",
-        )
-    if unknown:
+    misplaced = takes_command and command is None and unknown and not unknown[0].startswith("-")
+    if unknown and not misplaced:
         arguments.parser.refuse(unknown)
     if takes_command:
-        arguments.command = command or []
+        if not command or not command[0]:
+            why = f": {unknown[0]!r} does not stand behind `--`" if misplaced else ""
+            hint = f"put the command behind `--`: {arguments.example}"
+            raise InvalidRequest("no_command", f"there is no command to run{why}", hint)
+        arguments.command = command
     elif command is not None:
         arguments.parser.error(f"`{arguments.parser.prog}` takes no command behind `--`")
     return arguments

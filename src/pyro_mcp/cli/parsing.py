@@ -39,12 +39,22 @@ class HelpfulParser(argparse.ArgumentParser):
         typed = next((word.partition("=")[0] for word in unknown if word.startswith("-") and word != "-"), None)
         if typed is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        self._misspelt(f"there is no flag {typed}", typed, flags)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As in `argparse`, which checks every choice here; commands are too many to list in an error."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            self._misspelt(f"there is no command {value!r}", value, list(action.choices))
+        super()._check_value(action, value)
+
+    def _misspelt(self, message: str, typed: str, names: "Sequence[str]") -> NoReturn:
         import difflib  # late, as most command lines are in order
 
-        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        near = [flag for flag in flags if flag.startswith(typed)] or difflib.get_close_matches(typed, flags, n=1)
+        begun = [name for name in names if typed and name.startswith(typed)]
+        near = begun or difflib.get_close_matches(typed, names, n=1)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise InvalidRequest("bad_usage", f"there is no flag {typed}", f"{meant}see `{self.prog} -h`")
+        raise InvalidRequest("bad_usage", message, f"{meant}see `{self.prog} -h`")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print a help text or the version; argparse's own way says nothing where that fails."""

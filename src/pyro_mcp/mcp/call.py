@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from pyro_mcp.mcp.backend import Backend
 from pyro_mcp.mcp.failure import without_host_paths
 from pyro_mcp.mcp.folders import AllowedFolders
+from pyro_mcp.mcp.hints import for_models
 from pyro_mcp.models import NOTICE, Progress
 
 # Takes the seconds since the call began (which grow, as the protocol demands) and what is going on.
@@ -28,17 +29,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call. `send` is None where the chat host asked for no progress; `given` are the arguments as JSON."""
+    """A tool call. `send` is None where the chat host asked for no progress; `given` are the arguments as JSON.
+
+    `tools` are the names of those that its model has.
+    """
 
     pyro: Backend
     limits: Limits
     send: Send | None = None
     given: str = ""
+    tools: Collection[str] = ()
 
     @contextlib.asynccontextmanager
     async def telling(self, at_first: str) -> "AsyncIterator[Teller]":
         """Tell the chat host in this block that the call is alive, every few seconds and whenever there is news."""
-        teller = Teller(at_first, self.given)
+        teller = Teller(at_first, self.given, self.tools)
         if self.send is None:
             yield teller
             return
@@ -59,6 +64,7 @@ class Teller:
 
     words: str
     given: str
+    tools: Collection[str]
     notices: list[str] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,7 +76,7 @@ class Teller:
     def progress(self, step: Progress) -> None:
         """The same for a step of the daemon's."""
         if step.phase == NOTICE:
-            self.notices.append(without_host_paths(step.detail, self.given))
+            self.notices.append(without_host_paths(for_models(step.detail, self.tools), self.given))
             return
         amount = "" if step.done is None else f" {step.done}"
         if step.done is not None and step.total is not None:

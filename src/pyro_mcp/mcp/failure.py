@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pyro_mcp
 from pyro_mcp.config import Settings
-from pyro_mcp.errors import InternalError, PyroError
+from pyro_mcp.errors import CommandNotStarted, InternalError, PyroError
 from pyro_mcp.mcp.hints import for_models
 
 _MOST_CHARACTERS = 4000
 _PATH = re.compile(r"(?<![\w./])/[\w.@+~/:-]+")
-# Paths in messages that are the guest's or everybody's, not this host's.
-_COMMON = ("/workspace", "/dev", "/proc", "/sys", "/bin", "/usr", "/etc", "/tmp", "/var", "/root", "/opt", "/v1")  # noqa: S108
+_PATH_GIVEN = re.compile(r'"(/[^"\\]+)"')  # in arguments as JSON: a value that is a path, not one within a shell line
+# Where guests have their workspace, what every host has, and our own API.
+_COMMON = ("/workspace", "/dev", "/proc", "/sys", "/bin", "/usr", "/etc", "/v1")
+# Errors that show the guest's own files, whose paths may look like any of this host's.
+_OF_THE_GUEST = ("bad_patch", "patch_failed")
 
 
 def failure_text(error: Exception, given: str, tools: Collection[str] = ()) -> str:
@@ -33,7 +36,8 @@ def failure_text(error: Exception, given: str, tools: Collection[str] = ()) -> s
     words = f"{error.code}: " + (f"{message}\n" if "\n" in message else _sentence(message))
     if error.hint:
         words += f" Hint: {_sentence(for_models(error.hint, tools))}"
-    return without_host_paths(words, given)[:_MOST_CHARACTERS]
+    told_by_guest = isinstance(error, CommandNotStarted) or error.code in _OF_THE_GUEST
+    return (words if told_by_guest else without_host_paths(words, given))[:_MOST_CHARACTERS]
 
 
 def _sentence(words: str) -> str:
@@ -42,15 +46,17 @@ def _sentence(words: str) -> str:
 
 
 def without_host_paths(words: str, given: str) -> str:
-    """The words without paths of this host, save those that stand in what the caller gave."""
+    """The words without paths of this host, save those that stand in what the caller gave, and what is below those."""
     for root, name in _private_folders():
         if root not in given:
-            words = words.replace(root, name)
+            words = re.sub(rf"{re.escape(root)}(?![\w@+~-]|\.\w)", name, words)
+    below_given = tuple(f"{path.rstrip('/')}/" for path in _PATH_GIVEN.findall(given) if path.strip("/"))
 
     def hidden(found: "re.Match[str]") -> str:
         path = found[0].rstrip(".:")
         rest = found[0][len(path) :]
-        return found[0] if path in given or _is_common(path) else f"(a path of the host){rest}"
+        told = path in given or path.startswith(below_given) or _is_common(path)
+        return found[0] if told else f"(a path of the host){rest}"
 
     return _PATH.sub(hidden, words)
 
@@ -60,8 +66,12 @@ def _is_common(path: str) -> bool:
 
 
 def _private_folders() -> list[tuple[str, str]]:
-    """Folders of the user's that messages may name, the longest first, with what stands for them."""
+    """Folders of the user's that messages may name, the longest first, with what stands for them.
+
+    A working directory at /workspace, as in containers for development, cannot be told from the guest's.
+    """
     folders = {os.path.dirname(pyro_mcp.__file__): "(pyro)", sys.prefix: "(pyro)", os.getcwd(): "."}
+    folders = {folder: name for folder, name in folders.items() if not _is_common(folder)}
     try:
         settings = Settings.from_environment()
         folders |= {str(settings.cache_dir): "$PYRO_CACHE_DIR", str(settings.home): "$PYRO_HOME"}

@@ -1,4 +1,4 @@
-"""Hints name commands of `pyro`; a model that has no shell of the host gets its tools' names instead."""
+"""Hints and notices name commands of `pyro`; a model that has no shell of the host gets its tools' names instead."""
 
 import re
 from collections.abc import Collection

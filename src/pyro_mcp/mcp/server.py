@@ -65,7 +65,7 @@ class _Tools:
         given = json.dumps(arguments, ensure_ascii=False)
         try:
             tool = self._find(parameters.name)
-            call = Call(self._pyro, self._limits, _sender(context), given)
+            call = Call(self._pyro, self._limits, _sender(context), given, self._tools)
             reply = await tool.run(call, parse(tool.name, tool.parameters, arguments))
         except Exception as error:
             words = failure_text(error, given, self._tools)

@@ -7,12 +7,14 @@ from pyro_mcp.models import TIMEOUT_SECONDS_RANGE
 
 # A command's words as they travel to the guest (JSON), with room left in the frame that holds them.
 _COMMAND_BYTES = 512 * 1024
+# For programs: the command line and the tools of chat hosts refuse an empty command in words of their own.
+_WHAT_A_COMMAND_IS = "give a list of words, the program first: ['ls', '-la']"
 
 
-def check_command(command: tuple[str, ...], timeout_seconds: int, *, example: str) -> None:
-    """Refuse what cannot be run, naming the parameter; `example` shows where a command goes."""
+def check_command(command: tuple[str, ...], timeout_seconds: int) -> None:
+    """Refuse what cannot be run, naming the parameter."""
     if not command or not command[0]:
-        raise InvalidRequest("no_command", "there is no command to run", f"put it after `--`: {example}")
+        raise InvalidRequest("no_command", "there is no command to run", _WHAT_A_COMMAND_IS)
     if any("\0" in word for word in command):
         raise InvalidRequest("bad_command", "the command holds a NUL byte")
     try:

@@ -88,7 +88,7 @@ class CommandRunner:
 
         Raises `InvalidRequest`, `CommandNotStarted` (127 or 126), `Conflict` (too many run), `GuestFailed`.
         """
-        check_command(request.command, request.timeout_seconds, example="pyro workspace exec W -- ls -la")
+        check_command(request.command, request.timeout_seconds)
         if self._left is not None:
             raise self._left
         if len(self._commands) >= _MOST_RUNNING:

@@ -69,7 +69,7 @@ async def _within_ttl(request: RunRequest, running: Coroutine[None, None, RunFin
 def check(request: RunRequest) -> None:
     """Refuse what cannot be run, naming the parameter, before anything is found out that takes its time."""
     catalog.lookup(request.environment)
-    check_command(request.command, request.timeout_seconds, example="pyro run ENV -- ls -la")
+    check_command(request.command, request.timeout_seconds)
     if request.network:
         raise InvalidRequest(
             "network_unsupported",

@@ -114,6 +114,16 @@ def test_usage_errors_have_a_code_and_a_hint(words: list[str], capsys: pytest.Ca
     assert "-h`" in second
 
 
+@pytest.mark.parametrize("verb", [["run", "debian:12"], ["workspace", "exec", "demo"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["--"], ["--", ""], ["--", "", "x"]], ids=repr)
+def test_no_command(fake: FakePyro, capsys: pytest.CaptureFixture[str], verb: list[str], command: list[str]) -> None:
+    assert main([*verb, *command]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "pyro: error: there is no command to run [no_command]"
+    assert second.startswith(f"  hint: put the command behind `--`: pyro {verb[0]} ")
+    assert fake.asked == []
+
+
 @pytest.mark.parametrize("command", [["ls"], ["ls", "-la"], ["git", "--version"]], ids=" ".join)
 def test_a_command_that_does_not_stand_behind_the_dashes(
     fake: FakePyro, capsys: pytest.CaptureFixture[str], command: list[str]
@@ -155,14 +165,26 @@ def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
         ("workspace diff W -x", "no flag -x", "hint: see `pyro workspace diff -h`"),
         ("workspace diff W more -", "unrecognized arguments: more -", "hint: see `pyro workspace diff -h`"),
         ("workspace list -- x", "`pyro workspace list` takes no command", "hint: see `pyro workspace list -h`"),
+        ("wrkspace list", "no command 'wrkspace'", "did you mean workspace? see `pyro -h`"),
+        ("work", "no command 'work'", "did you mean workspace? see `pyro -h`"),
+        ("workspace creat debian:12", "no command 'creat'", "did you mean create? see `pyro workspace -h`"),
+        ("workspace ex W -- ls", "no command 'ex'", "did you mean exec or export? see `pyro workspace -h`"),
+        ("workspace file raed W a", "no command 'raed'", "did you mean read? see `pyro workspace file -h`"),
+        ("env xyzzy", "no command 'xyzzy'", "hint: see `pyro env -h`"),
+        ("completion fish", "invalid choice: 'fish'", "hint: see `pyro completion -h`"),
     ],
 )
-def test_what_no_command_takes(capsys: pytest.CaptureFixture[str], typed: str, message: str, hint: str) -> None:
+def test_what_nothing_takes(capsys: pytest.CaptureFixture[str], typed: str, message: str, hint: str) -> None:
     assert main(typed.split()) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert message in first
     assert first.endswith(" [bad_usage]")
     assert hint in second
+
+
+def test_an_empty_command_name_is_like_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([""]) == 1
+    assert capsys.readouterr().err == "pyro: error: there is no command '' [bad_usage]\n  hint: see `pyro -h`\n"
 
 
 def test_the_json_flag_of_the_guests_command_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +202,6 @@ def test_a_bad_setting_is_an_error_with_a_code(
 
 REFUSED = {
     "unknown_environment": ("debian-12", [], ["true"]),
-    "no_command": ("debian:12", [], []),
     "bad_command": ("debian:12", [], ["\udcff"]),
     "network_unsupported": ("debian:12", ["--network"], ["true"]),
     "out_of_range": ("debian:12", ["--mem-mib=1"], ["true"]),

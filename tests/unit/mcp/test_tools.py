@@ -56,6 +56,19 @@ async def test_vm_run_passes_on_what_its_user_should_know(call: Calling, fake: F
     assert result.structured_content["note"] == "this is the slow one"
 
 
+async def test_what_a_note_asks_for_and_a_model_cannot_do_is_said_to_be_the_users(
+    call: Calling, fake: FakePyro
+) -> None:
+    notice = "no /dev/kvm: guests run under QEMU's emulation, which is slower; `pyro doctor` tells why and what to do"
+    fake.events.insert(0, Progress("run", NOTICE, "", notice))
+    fake.notices = [notice, "see `pyro env list`"]
+    result = await call("vm_run", environment="debian:12", command="true")
+    told = f"{notice} (that is for the user to run)"
+    assert result.structured_content["note"] == told
+    result = await call("workspace_create", environment="debian:12", seed_path=".")
+    assert result.structured_content["note"] == f"{told}; see vm_list_environments"
+
+
 @pytest.mark.parametrize("command", ["", " \n", [], [""], ["", "-l"]])
 async def test_an_empty_command_is_refused(call: Calling, fake: FakePyro, command: object) -> None:
     for tool, where in (("vm_run", {"environment": "debian:12"}), ("workspace_exec", {"workspace": W})):

@@ -370,6 +370,12 @@ def test_what_cannot_be_run_is_refused_by_name(changes: dict[str, Any], code: st
     assert caught.value.hint or code == "bad_command"
 
 
+def test_the_hint_on_an_empty_command_is_for_programs() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check(replace(REQUEST, command=()))
+    assert caught.value.hint == "give a list of words, the program first: ['ls', '-la']"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
