@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from pyro_mcp.cli.progress import ProgressPrinter
 from pyro_mcp.cli.signals import told_of
-from pyro_mcp.cli.streams import silence
+from pyro_mcp.cli.streams import silence, tell
 from pyro_mcp.errors import DaemonFailed, Interrupted, PyroError
 from pyro_mcp.events import OutputChunk
 from pyro_mcp.models import Phase, Progress, RunFinished, RunStarted
@@ -114,6 +114,8 @@ class RunSession(Generic[End]):
             self._given_up = number
             self._run.cancel()
         else:
+            if number == signal.SIGINT and self._interrupts == _ABANDON_AFTER - 1:
+                tell("pyro: interrupt once more to give the command up\n")
             # Not from here: a guest that does not answer must not hold up the interrupt that gives it up.
             threading.Thread(target=self._forward, args=(number,), daemon=True).start()
 

@@ -31,7 +31,7 @@ _MEANINGS = {
     "machine_gone": "the machine is taken away",
     "last_output": "what the command wrote last is handed on",
     "delivery": "the end gets here",
-    "unfinished": "what was under way when it failed, until that is known here",
+    "unfinished": "what was under way when it failed or was interrupted, until that is known here",
 }
 
 

@@ -181,15 +181,16 @@ def test_input_that_never_comes_does_not_hold_up_the_end(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_go_to_the_command(number: int) -> None:
+def test_signals_go_to_the_command(number: int, capfd: pytest.CaptureFixture[str]) -> None:
     run = FakeRun()
     run = FakeRun(STARTED, _send(number), lambda: _acquire(run.signalled), OutputChunk("stdout", b""), FINISHED)
     assert _session(run).follow() == FINISHED
     assert run.signals == [number]
+    assert capfd.readouterr().err == ""
     assert not run.cancelled.is_set()
 
 
-def test_a_command_that_ignores_two_interrupts_is_given_up_at_the_third() -> None:
+def test_a_command_that_ignores_two_interrupts_is_given_up_at_the_third(capfd: pytest.CaptureFixture[str]) -> None:
     run = FakeRun()
 
     def interrupt() -> None:
@@ -201,6 +202,7 @@ def test_a_command_that_ignores_two_interrupts_is_given_up_at_the_third() -> Non
         _session(run).follow()
     assert caught.value.exit_code == 130
     assert run.signals == [signal.SIGINT] * 2
+    assert capfd.readouterr() == ("", "pyro: interrupt once more to give the command up\n")
     assert run.closed
 
 

@@ -166,6 +166,19 @@ async def test_logs_read_in_pages_that_end_between_characters(call: Calling, fak
     assert fake.calls[-1][1] == {"offset": 9, "limit": 8192, "grep": "x"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [({"grep": "x"}, "[no line matches]"), ({"offset": 30}, "[no output from offset 30 on]")]
+)
+async def test_logs_say_so_where_there_is_nothing_to_show(
+    call: Calling, fake: FakePyro, asked: dict[str, object], told: str
+) -> None:
+    fake.output = b""
+    await fake.start_command(W, ("true",))
+    result = await call("workspace_logs", workspace=W, exec_id="x-000000", **asked)
+    assert words(result) == f"exit code 0 after 0.8 s (exec_id x-000000)\n{told}"
+    assert result.structured_content["output"] == ""
+
+
 async def test_logs_of_now_ask_the_guest_for_nothing_but_the_page(call: Calling, fake: FakePyro) -> None:
     await fake.start_command(W, ENDLESS)
     fake.calls.clear()

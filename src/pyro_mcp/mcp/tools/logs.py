@@ -89,8 +89,9 @@ def _page(info: ExecInfo, page: OutputPage, *, whole_lines: bool) -> Reply:
         data = output.whole_characters(data) or data
         next_offset -= len(page.data) - len(data)
     shown = output.text(data)
+    nothing = "[no line matches]" if whole_lines else f"[no output from offset {page.offset} on]"
     reply = LogsReply(info.status, info.exit_code, shown, page.total_bytes, next_offset)
-    lines = [standing(info.status, info.exit_code, info.duration_ms, info.exec_id), shown]
+    lines = [standing(info.status, info.exit_code, info.duration_ms, info.exec_id), shown or nothing]
     if next_offset is not None:
         lines.append(f"[there is more of the {page.total_bytes} bytes: read on with offset={next_offset}]")
     return Reply("\n".join(line for line in lines if line), reply)
