@@ -1,6 +1,5 @@
 """Clients find the daemon or start it, whatever state its place is in; real daemons, no guests."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -18,15 +17,11 @@ import pytest
 
 from pyro_mcp import __version__
 from pyro_mcp.config import Settings
-from pyro_mcp.daemon import client as client_module
-from pyro_mcp.daemon import serve
-from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.place import DaemonPlace
-from pyro_mcp.errors import Conflict, DaemonFailed, HostUnfit, InvalidRequest, NotFound
+from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.process import start_time, wait_for_end
-from pyro_mcp.vmm import confine
 from tests.support.daemons import daemon_pid, daemons_of, end_daemon
 from tests.support.old_daemon import hello, http, old_daemon
 from tests.support.waiting import wait_until
@@ -278,143 +273,3 @@ def test_a_home_that_cannot_be_made_is_told_so(settings: Settings, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(HostUnfit, match="PYRO_HOME"):
         DaemonClient(replace(settings, home=tmp_path / "file" / "deeper")).ask("GET", "/v1/hello")
-
-
-# What may go wrong
-
-
-def test_a_daemon_that_cannot_start_is_told_with_its_log(
-    daemon_client: DaemonClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(DaemonFailed) as caught:
-        daemon_client.ask("GET", "/v1/hello")
-    assert caught.value.code == "daemon_failed"
-    assert "daemon.log" in (caught.value.hint or "")
-
-
-def test_a_daemon_that_dies_at_once_is_not_tried_for_ever(
-    daemon_client: DaemonClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(DaemonFailed, match="does not stay up") as caught:
-        daemon_client.ask("GET", "/v1/hello")
-    assert "daemon.log" in (caught.value.hint or "")
-
-
-def test_a_lock_that_is_held_with_nobody_listening_is_given_up(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "_START_SECONDS", 0.1)
-    place = DaemonPlace(settings.home)
-    place.prepare()
-    lock = client_module._try_lock(place)
-    assert lock is not None
-    with pytest.raises(DaemonFailed) as caught:
-        DaemonClient(settings).ask("GET", "/v1/hello")
-    assert caught.value.code == "daemon_hung"
-    os.close(lock)
-
-
-def test_a_daemon_that_does_not_end_when_told_is_told(settings: Settings) -> None:
-    with old_daemon(settings, lambda _path, _body: http({})), pytest.raises(DaemonFailed) as caught:
-        DaemonClient(settings).stop(wait_seconds=0.05)
-    assert caught.value.code == "daemon_hung"
-
-
-NOT_HTTP = b"SSH-2.0-OpenSSH_9.2\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        (b"", "daemon_gone"),
-        (NOT_HTTP, "daemon_gone"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "daemon_gone"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{{{", "daemon_gone"),
-        (b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\nOops", "daemon_protocol"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "daemon_protocol"),
-        (http({"kind": "NotFound", "code": "c"}, "404 Not Found"), "daemon_protocol"),
-    ],
-    ids=lambda part: repr(part[:30]),
-)
-def test_answers_that_make_no_sense(settings: Settings, answer: bytes, code: str) -> None:
-    def reply(path: str, _body: bytes) -> bytes:
-        return hello(settings, version=__version__) if path == "/v1/hello" else answer
-
-    with old_daemon(settings, reply):
-        client = DaemonClient(settings)
-        with pytest.raises(DaemonFailed) as caught:
-            client.ask("GET", "/v1/environments")
-    assert caught.value.code == code
-    assert caught.value.exit_code == 2
-
-
-@pytest.mark.parametrize("answer", [b"", NOT_HTTP, http({}), http([]), http({"version": 1}), http("x", "500 Oops")])
-def test_a_hello_that_makes_no_sense(settings: Settings, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit in ("_START_SECONDS", "_GREETING_SECONDS"):
-        monkeypatch.setattr(client_module, limit, 0.1)
-    with old_daemon(settings, lambda _path, _body: answer), pytest.raises(DaemonFailed):
-        DaemonClient(settings).ask("GET", "/v1/environments")
-
-
-STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def _read_through(settings: Settings) -> None:
-    with contextlib.closing(DaemonClient(settings).stream("/v1/runs", {})) as events:
-        for _ in events:
-            pass
-
-
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        (b"", "daemon_gone"),
-        (STREAM + b"5\r\n\x01\x00\x00", "daemon_gone"),
-        (STREAM + b"5\r\n\x01\x00\x00\x00\x05\r\n0\r\n\r\n", "daemon_gone"),
-        (STREAM + b"zzz\r\n", "daemon_gone"),
-        (STREAM + b"5\r\n\x09\x00\x00\x00\x00\r\n0\r\n\r\n", "daemon_protocol"),
-        (STREAM + b"5\r\n\x01\xff\xff\xff\xff\r\n0\r\n\r\n", "daemon_protocol"),
-        (STREAM + b'b\r\n\x03\x00\x00\x00\x06{"a":1\r\n0\r\n\r\n', "daemon_protocol"),
-        (STREAM + b'13\r\n\x03\x00\x00\x00\x0e{"type":"huh"}\r\n0\r\n\r\n', "daemon_protocol"),
-    ],
-    ids=lambda part: repr(part[-24:]),
-)
-def test_streams_that_make_no_sense(settings: Settings, answer: bytes, code: str) -> None:
-    def reply(path: str, _body: bytes) -> bytes:
-        return hello(settings, version=__version__) if path == "/v1/hello" else answer
-
-    with old_daemon(settings, reply), pytest.raises(DaemonFailed) as caught:
-        _read_through(settings)
-    assert caught.value.code == code
-
-
-# How long it stays
-
-
-async def test_a_daemon_that_nobody_asks_ends_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.2, **more))
-    place = DaemonPlace(settings.home)
-    place.prepare()
-    serving = asyncio.create_task(serve._serve(settings, place.listen()))
-    answer = await asyncio.to_thread(DaemonClient(settings).ask, "GET", "/v1/hello")
-    assert answer["pid"] == os.getpid()
-    async with asyncio.timeout(30):
-        await serving
-    with pytest.raises(ConnectionRefusedError):
-        place.connect()
-
-
-async def test_where_nothing_can_be_confined_the_log_says_so(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def why() -> str:
-        return "bubblewrap is not installed"
-
-    monkeypatch.setattr(confine, "why_unconfinable", why)
-    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.05, **more))
-    place = DaemonPlace(settings.home)
-    place.prepare()
-    await serve._serve(settings, place.listen())
-    assert "bubblewrap is not installed" in caplog.text

@@ -1,10 +1,18 @@
-"""What a daemon does before it serves; a real one, no guests."""
+"""What a daemon does before it serves, and when it ends by itself; a real one, no guests."""
 
+import asyncio
+import os
 import resource
 from pathlib import Path
 
+import pytest
+
 from pyro_mcp.config import Settings
+from pyro_mcp.daemon import serve
+from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.daemon.place import DaemonPlace
+from pyro_mcp.vmm import confine
 from pyro_mcp.workspace.vmm_choice import run_dir
 from tests.support.daemons import daemon_pid, daemons_of, end_daemon
 from tests.support.held_folder import held_by_another
@@ -43,3 +51,30 @@ def test_a_daemon_has_descriptors_for_many_workspaces(settings: Settings) -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (min(16_384, hard), hard)
     end_daemon(settings)
+
+
+async def test_a_daemon_that_nobody_asks_ends_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.2, **more))
+    place = DaemonPlace(settings.home)
+    place.prepare()
+    serving = asyncio.create_task(serve._serve(settings, place.listen()))
+    answer = await asyncio.to_thread(DaemonClient(settings).ask, "GET", "/v1/hello")
+    assert answer["pid"] == os.getpid()
+    async with asyncio.timeout(30):
+        await serving
+    with pytest.raises(ConnectionRefusedError):
+        place.connect()
+
+
+async def test_where_nothing_can_be_confined_the_log_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def why() -> str:
+        return "bubblewrap is not installed"
+
+    monkeypatch.setattr(confine, "why_unconfinable", why)
+    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.05, **more))
+    place = DaemonPlace(settings.home)
+    place.prepare()
+    await serve._serve(settings, place.listen())
+    assert "bubblewrap is not installed" in caplog.text

@@ -14,9 +14,8 @@ from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.store import write_json
 from pyro_mcp.models import EnvironmentInfo, TemplateFacts
 from pyro_mcp.workspace.templates import Templates
-from tests.unit.daemon.test_app import ask, daemon
+from tests.unit.daemon.asking import ask
 
-__all__ = ("daemon",)
 FACTS = TemplateFacts("debian:12", "abc", "qemu", 1, 1024, "2026-01-02T03:04:05+00:00", boot_ms=1730, copy_ms=118)
 
 

@@ -10,33 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import GuestFailed, HostUnfit, NotFound
+from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.workspace import boot, create, kept, lifecycle, live
 from pyro_mcp.workspace.engine import Workspaces
-from pyro_mcp.workspace.files import read_file, write_file
 from pyro_mcp.workspace.places import Places
-from pyro_mcp.workspace_models import CreateWorkspace, ReadFile, ResetWorkspace, RestoreWorkspace, WriteFile
+from pyro_mcp.workspace_models import CreateWorkspace, ResetWorkspace, RestoreWorkspace
 from tests.support.fake_kept import Engine
 from tests.support.nobody import nobody
+from tests.unit.workspace.notes import read, write
 
 DEBIAN = CreateWorkspace("debian:12")
 
 
 async def _nothing(*_of: object) -> None:
     """Dead daemons do nothing."""
-
-
-async def write(workspaces: Workspaces, workspace: str, text: str) -> None:
-    async with workspaces.using(workspace) as joined:
-        await write_file(joined.guest, WriteFile("notes", text.encode()))
-
-
-async def read(workspaces: Workspaces, workspace: str) -> str | None:
-    async with workspaces.using(workspace) as joined:
-        try:
-            return (await read_file(joined.guest, ReadFile("notes"))).data.decode()
-        except NotFound:
-            return None
 
 
 async def with_two_disks(workspaces: Workspaces) -> str:
