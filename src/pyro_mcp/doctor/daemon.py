@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import TypeVar
@@ -20,6 +21,7 @@ from pyro_mcp.version import __version__
 NAME = "daemon"
 SECONDS = 13.0
 _ANSWER_SECONDS = 5.0
+_SETTING = re.compile(r"""(\w+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")  # as `Settings.describe` writes them
 T = TypeVar("T")
 
 
@@ -53,10 +55,25 @@ def row_for(running: DaemonHello, settings: Settings, ready: Sequence[ReadyMachi
     waiting = f"\n{_in_words(ready)}" if ready else ""
     if (running.version, running.settings) == (__version__, settings.describe()):
         return passed(NAME, f"{found}{waiting}", ready)
-    other = f"{found}, but this is pyro {__version__} with {settings.describe()}; it has {running.settings}{waiting}"
+    other = f"{found}, but {_difference(running, settings)}{waiting}"
     if running.active:
         return warning(NAME, other, "wait until its requests have ended; the next command then replaces it", ready)
     return warning(NAME, other, "pyro env list (any command that uses the daemon replaces it)", ready)
+
+
+def _difference(running: DaemonHello, settings: Settings) -> str:
+    """What a daemon that is not ours has otherwise, setting by setting if it can be told."""
+    ours, its = dict(_SETTING.findall(settings.describe())), dict(_SETTING.findall(running.settings))
+    version = "" if running.version == __version__ else f"this is pyro {__version__}"
+    if running.settings == settings.describe():
+        return version
+    unlike = [
+        f"{name}={its.get(name, 'nothing')} where this command has {ours.get(name, 'nothing')}"
+        for name in {**ours, **its}
+        if ours.get(name) != its.get(name)
+    ]
+    its_settings = f"it has {', '.join(unlike) or running.settings}"
+    return "; ".join(part for part in (version, its_settings) if part)
 
 
 def _in_words(ready: Sequence[ReadyMachine]) -> str:
