@@ -42,6 +42,18 @@ class Command:
         self.signals.append(number)
 
 
+def scripted_command(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Have every run be of this command, which ends with its input."""
+    command = Command()
+
+    async def run(control: RunControl) -> None:
+        control.attach(command)  # type: ignore[arg-type]
+        await command.ended.wait()
+
+    script(monkeypatch, run)
+    return command
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -87,13 +99,7 @@ async def test_a_run_that_nobody_knows(app: ASGIApp, way: str) -> None:
 async def test_input_and_signals_reach_the_command_of_the_run_that_they_are_addressed_to(
     app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = Command()
-
-    async def run(control: RunControl) -> None:
-        control.attach(command)  # type: ignore[arg-type]
-        await command.ended.wait()
-
-    script(monkeypatch, run)
+    command = scripted_command(monkeypatch)
     running, run_id = await begun(app, daemon)
     assert (await ask(app, "POST", f"/v1/runs/{run_id}/signal", {"signal": 15})).status == 200
     big = bytes(range(256)) * 8192  # two frames' worth
@@ -158,13 +164,7 @@ async def test_whoever_waits_for_a_command_that_never_starts_is_turned_away(
 async def test_a_client_that_goes_away_in_the_middle_of_its_input_ends_the_input(
     app: ASGIApp, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = Command()
-
-    async def run(control: RunControl) -> None:
-        control.attach(command)  # type: ignore[arg-type]
-        await command.ended.wait()
-
-    script(monkeypatch, run)
+    command = scripted_command(monkeypatch)
     running, run_id = await begun(app, daemon)
     events: list[dict[str, Any]] = [
         {"type": "http.request", "body": b"half", "more_body": True},

@@ -167,7 +167,8 @@ async def test_logs_read_in_pages_that_end_between_characters(call: Calling, fak
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"), [({"grep": "x"}, "[no line matches]"), ({"offset": 30}, "[no output from offset 30 on]")]
+    ("asked", "told"),
+    [({"grep": "x"}, "[no line matches]"), ({"offset": 30}, "[no output from offset 30 on]"), ({}, "[no output]")],
 )
 async def test_logs_say_so_where_there_is_nothing_to_show(
     call: Calling, fake: FakePyro, asked: dict[str, object], told: str

@@ -16,7 +16,7 @@ from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WAIT_SECONDS_RANGE, Ex
 
 _SLICE_SECONDS = 5
 _STOP_SECONDS = 5.0
-_SILENT = "[no output]"
+SILENT = "[no output]"
 Command = Annotated[str | tuple[str, ...], "shell line, or list of words"]
 Timeout = Annotated[int, "limit (default 30)", TIMEOUT_SECONDS_RANGE]
 
@@ -85,7 +85,7 @@ def _run_reply(end: RunFinished, stdout: output.Shown, stderr: output.Shown, not
     first = _timed_out(f"{after}, {code}") if end.timed_out else f"{code}{after}"
     parts = [first, shown, *(("[stderr]", errors) if errors else ())]
     reply = RunReply(end.exit_code, end.timed_out, end.duration_ms, shown, errors, note)
-    text = "\n".join(part for part in parts if part) + ("" if shown or errors else f"\n{_SILENT}")
+    text = "\n".join(part for part in parts if part) + ("" if shown or errors else f"\n{SILENT}")
     return Reply(with_note(text, note), reply)
 
 
@@ -154,7 +154,7 @@ def exec_reply(result: ExecResult) -> Reply:
     info, shown = result.info, shown_output(result)
     reply = ExecReply(info.exec_id, info.status, shown, info.exit_code, info.duration_ms, info.output_bytes)
     first = standing(info.status, info.exit_code, info.duration_ms, info.exec_id)
-    return Reply(f"{first}\n{shown or _SILENT}", reply)
+    return Reply(f"{first}\n{shown or SILENT}", reply)
 
 
 def shown_output(result: ExecResult) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.mcp import output
 from pyro_mcp.mcp.call import Call
-from pyro_mcp.mcp.tools.commands import exec_reply, shown_output, standing
+from pyro_mcp.mcp.tools.commands import SILENT, exec_reply, shown_output, standing
 from pyro_mcp.mcp.tools.tool import READS, Offset, PageBytes, Reply, Tool
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES, WAIT_SECONDS_RANGE, ExecInfo, ExecResult, OutputPage
 
@@ -89,12 +89,20 @@ def _page(info: ExecInfo, page: OutputPage, *, whole_lines: bool) -> Reply:
         data = output.whole_characters(data) or data
         next_offset -= len(page.data) - len(data)
     shown = output.text(data)
-    nothing = "[no line matches]" if whole_lines else f"[no output from offset {page.offset} on]"
     reply = LogsReply(info.status, info.exit_code, shown, page.total_bytes, next_offset)
-    lines = [standing(info.status, info.exit_code, info.duration_ms, info.exec_id), shown or nothing]
+    lines = [
+        standing(info.status, info.exit_code, info.duration_ms, info.exec_id),
+        shown or _nothing(page, searched=whole_lines),
+    ]
     if next_offset is not None:
         lines.append(f"[there is more of the {page.total_bytes} bytes: read on with offset={next_offset}]")
     return Reply("\n".join(line for line in lines if line), reply)
+
+
+def _nothing(page: OutputPage, *, searched: bool) -> str:
+    if searched:
+        return "[no line matches]"
+    return f"[no output from offset {page.offset} on]" if page.offset else SILENT
 
 
 def _followed(result: ExecResult) -> Reply:
