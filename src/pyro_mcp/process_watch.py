@@ -6,24 +6,37 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+def host_boot_id() -> str:
+    """What tells this boot of the host from the others."""
+    return _BOOT_ID.read_text().strip()
+
+
 @dataclass(frozen=True)
 class Detached:
-    """A process that is nobody's child: its pid, and the start time that tells it from later ones of that pid."""
+    """A process that is nobody's child, named for good, also where that is written down: by its pid, the start time
+    that tells it from later ones of that pid, and the boot of the host from which start times count."""
 
     pid: int
     start_time: int
+    boot_id: str = field(default_factory=host_boot_id)
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        """Whether the host has not restarted since, and it may still run."""
+        return self.boot_id == host_boot_id()
 
 
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since the host's boot, or None if there is none.
 
-    Together with the pid it names a process for good: pids are used again. Source: proc_pid_stat(5), field 22.
+    Together with the pid it names a process until the host restarts: pids are used again. Source: proc_pid_stat(5),
+    field 22.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -32,11 +45,6 @@ def start_time(pid: int) -> int | None:
     # The command name stands in brackets and may hold anything; fields are counted from the last bracket.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def host_boot_id() -> str:
-    """What tells this boot of the host from the others: a start time counts from its boot."""
-    return _BOOT_ID.read_text().strip()
 
 
 def wait_for_end(pid: int, timeout_seconds: float) -> bool:
@@ -66,6 +74,8 @@ class Watched:
     @staticmethod
     def find(process: Detached) -> "Watched | None":
         """The process, or None if it has ended, also where its pid is another's by now."""
+        if not process.is_of_this_boot:
+            return None
         try:
             pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:

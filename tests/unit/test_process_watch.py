@@ -104,7 +104,8 @@ def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
         "print(process.pid, process.start_time, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
-    process = Detached(*map(int, ended.stdout.split()))
+    pid, began = map(int, ended.stdout.split())
+    process = Detached(pid, began)
     assert ended.returncode == -signal.SIGKILL
     watched = Watched.find(process)
     assert watched is not None
@@ -194,6 +195,7 @@ def test_another_process_of_the_same_pid_is_not_taken_for_it() -> None:
     assert own is not None
     own.close()
     assert Watched.find(Detached(os.getpid(), began + 1)) is None
+    assert Watched.find(Detached(os.getpid(), began, "another boot")) is None
 
 
 def _sandboxed(command: list[str]) -> list[str]:

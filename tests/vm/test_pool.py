@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.support.waiting import wait_until
 from tests.vm.conftest import remove_workspaces
 from tests.vm.own_cache import copied_cache, templates_in, trouble_with_templates
 from tests.vm.pyro_command import PyroCommand, descendants, kill
-from tests.vm.test_mcp_loop import chat
+from tests.vm.test_mcp_loop import Chat, chat
 from tests.vm.vmms import vmms_of
 
 _OWN = "cat /etc/machine-id /proc/sys/kernel/hostname /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid"
@@ -79,26 +81,37 @@ async def one_ready(pyro: PyroCommand) -> tuple[str, int]:
     return found
 
 
+@asynccontextmanager
+async def waiting_chat(pyro: PyroCommand, folder: Path) -> AsyncIterator[tuple[Chat, str, int]]:
+    """A chat in that folder with no workspace yet, and the first machine that is ready for it, with its VMM."""
+    async with chat(pyro, folder) as tools:
+        assert (await tools("workspace_list"))["workspaces"] == []
+        yield tools, *await one_ready(pyro)
+
+
+async def made_of(pyro: PyroCommand, ready: tuple[str, int], tools: Chat, **options: str) -> dict[str, Any]:
+    """What a chat hears of a workspace that it makes, which takes the machine that is `ready`."""
+    made: dict[str, Any] = await tools("workspace_create", environment="debian:12", **options)
+    assert (made["workspace_id"], vmm_of(pyro, made["workspace_id"])) == ready
+    return made
+
+
 async def test_a_workspace_of_a_chat_takes_the_machine_that_is_ready(pyro: PyroCommand, seed: Path) -> None:
     sdk = Pyro(pyro.client.settings)
 
     def says(workspace: str, script: str) -> list[str]:
         return sdk.exec_workspace(workspace, ["sh", "-c", script]).stdout.decode().splitlines()
 
-    async with chat(pyro, seed) as tools:
-        assert (await tools("workspace_list"))["workspaces"] == []
-        first, first_vmm = await one_ready(pyro)
+    async with waiting_chat(pyro, seed) as (tools, first, first_vmm):
         assert sdk.list_workspaces() == ()
         row = await doctor.examine(pyro.client.settings)
         assert "1 machine is ready" in row.found
         assert [vars(each)["environment"] for each in row.details] == ["debian:12"]
-        made = await tools("workspace_create", environment="debian:12")
-        assert (made["workspace_id"], vmm_of(pyro, first)) == (first, first_vmm)
+        await made_of(pyro, (first, first_vmm), tools)
         assert says(first, "ls -A /workspace; hostname") == [first]
 
         second, second_vmm = await one_ready(pyro)
-        made = await tools("workspace_create", environment="debian:12", seed_path=".")
-        assert (made["workspace_id"], made["seed_files"], vmm_of(pyro, second)) == (second, 2, second_vmm)
+        assert (await made_of(pyro, (second, second_vmm), tools, seed_path="."))["seed_files"] == 2
         both = [await asyncio.to_thread(says, each, _OWN) for each in (first, second)]
         assert not set(both[0]) & set(both[1])
         look = "cat text; wc -c <below/large; md5sum <below/large"
@@ -124,13 +137,11 @@ async def test_a_workspace_of_a_chat_takes_the_machine_that_is_ready(pyro: PyroC
 
 async def test_who_finds_none_ready_boots_one(pyro: PyroCommand, seed: Path) -> None:
     sdk = Pyro(pyro.client.settings)
-    async with chat(pyro, seed) as tools:
-        await tools("workspace_list")
-        waiting, vmm = await one_ready(pyro)
+    async with waiting_chat(pyro, seed) as (_, waiting, first_vmm):
         with ThreadPoolExecutor(2) as pool:
             made = [each.workspace_id for each in pool.map(lambda _: sdk.create_workspace("debian:12"), range(2))]
         assert waiting in made
-        assert len({vmm_of(pyro, each) for each in made} | {vmm}) == 2
+        assert len({vmm_of(pyro, each) for each in made} | {first_vmm}) == 2
 
         frozen, vmm = await one_ready(pyro)
         os.kill(vmm, signal.SIGSTOP)
@@ -147,9 +158,7 @@ async def test_who_finds_none_ready_boots_one(pyro: PyroCommand, seed: Path) -> 
 
 
 async def test_pruning_takes_those_that_are_ready_along(pyro: PyroCommand, cache: Path, seed: Path) -> None:
-    async with chat(pyro, seed) as tools:
-        await tools("workspace_list")
-        _, vmm = await one_ready(pyro)
+    async with waiting_chat(pyro, seed) as (_, _, vmm):
         assert "template" in pyro("env", "prune").stdout.decode()
         assert vmm not in vmms_of(pyro.home)
         assert templates_in(cache / "templates") == set()

@@ -1,15 +1,12 @@
-"""Machines that begin as copies of one template: they share nothing that should be their own, and where there is no
-template that can be used they boot."""
+"""Machines that begin as copies of one template share nothing that should be their own, and change nothing of it."""
 
 import asyncio
 import fcntl
 import hashlib
 import mmap
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +16,11 @@ from pyro_mcp import Pyro
 from pyro_mcp.doctor import templates as doctor
 from pyro_mcp.doctor.report import Status
 from tests.support.waiting import wait_until
-from tests.vm.conftest import remove_workspaces
-from tests.vm.own_cache import copied_cache, copy_template, templates_in, trouble_with_templates
-from tests.vm.pyro_command import CHOSEN_VMM, VMM, PyroCommand, descendants, kill, named
+from tests.vm.copies import MEM_MIB, RUN, created, says, says_in
+from tests.vm.pyro_command import CHOSEN_VMM, VMM, PyroCommand, descendants, named
 
-_MEM_MIB = 256
-_RUN = ("run", "debian:12", "--mem-mib", str(_MEM_MIB), "--timeout-seconds", "60", "--", "sh", "-c")
 _OLD_SECONDS = 6.0
 _CLOCK_SECONDS = 2.0  # that a guest's clock may differ from the host's
-_AT_ONCE = 16
 # What the kernel gives each process at random, of which the C library makes its stack canary: see getauxval(3).
 _AT_RANDOM = """
 open my $file, "<:raw", "/proc/self/auxv" or die; local $/; my %told = unpack "Q*", <$file>;
@@ -46,72 +39,6 @@ _FILES = ("memory", "state", "disk")
 _NAMES = "cat /etc/machine-id /proc/sys/kernel/hostname"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied_cache(tmp_path_factory.mktemp("templates"))
-
-
-@pytest.fixture(scope="module")
-def both(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The templates in the cache, made by a daemon that has ended since: of what is thrown away, and of workspaces."""
-    command = PyroCommand(tmp_path_factory.mktemp("home"), {"PYRO_CACHE_DIR": str(cache)})
-    says(command, "true")
-    (throwaway,) = templates_in(cache / "templates")
-    created(Pyro(command.client.settings))
-    remove_workspaces(command)
-    command.client.stop()
-    (workspaces,) = templates_in(cache / "templates") - {throwaway}
-    return throwaway, workspaces
-
-
-@pytest.fixture(scope="module")
-def template(both: tuple[Path, Path]) -> Path:
-    """What machines begin from that are thrown away: it has a disk."""
-    return both[0]
-
-
-@pytest.fixture
-def copying(both: tuple[Path, Path], cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
-    """`pyro` all of whose machines begin as copies of `both`."""
-    command = PyroCommand(tmp_path / "home", {"PYRO_CACHE_DIR": str(cache)})
-    yield command
-    remove_workspaces(command)
-    command.client.stop()
-    assert trouble_with_templates(command.home) == []
-    assert templates_in(cache / "templates") == set(both)
-
-
-@pytest.fixture
-def lone(both: tuple[Path, Path], cache: Path, tmp_path: Path) -> Iterator[PyroCommand]:
-    """`pyro` that finds `both`, which may be harmed: they are as they were when this ends."""
-    for template in both:
-        copy_template(template, tmp_path / template.name)
-    command = PyroCommand(tmp_path / "home", {"PYRO_CACHE_DIR": str(cache)})
-    yield command
-    remove_workspaces(command)
-    command.client.stop()
-    shutil.rmtree(cache / "templates", ignore_errors=True)
-    for template in both:
-        copy_template(tmp_path / template.name, template)
-
-
-def says(pyro: PyroCommand, script: str) -> list[str]:
-    """The lines that a script prints in a new machine."""
-    ended = pyro(*_RUN, script)
-    assert ended.exit_code == 0, ended.stderr
-    return ended.stdout.decode().splitlines()
-
-
-def says_in(sdk: Pyro, workspace: str, script: str) -> list[str]:
-    ended = sdk.exec_workspace(workspace, ["sh", "-c", script])
-    assert ended.exit_code == 0, ended.stderr
-    return ended.stdout.decode().splitlines()
-
-
-def created(sdk: Pyro, **options: str | Path) -> str:
-    return sdk.create_workspace("debian:12", mem_mib=_MEM_MIB, **options).workspace_id  # type: ignore[arg-type]
-
-
 def test_what_a_template_saves_is_shown(copying: PyroCommand, template: Path) -> None:
     says(copying, "true")
     sdk = Pyro(copying.client.settings)
@@ -120,7 +47,7 @@ def test_what_a_template_saves_is_shown(copying: PyroCommand, template: Path) ->
     facts = shown.facts
     assert facts is not None
     assert (facts.environment, facts.digest) == ("debian:12", environment.digest)
-    assert (facts.vmm, facts.vcpu_count, facts.mem_mib) == (CHOSEN_VMM, 1, _MEM_MIB)
+    assert (facts.vmm, facts.vcpu_count, facts.mem_mib) == (CHOSEN_VMM, 1, MEM_MIB)
     assert workspaces.facts is not None
     assert (facts.throwaway, workspaces.facts.throwaway) == (True, False)
     assert facts.copy_ms is not None
@@ -244,7 +171,7 @@ def test_a_guest_that_overwrites_its_memory_and_its_disk_changes_no_template(
 ) -> None:
     before = digests_of(template)
     disk = "dd if=/dev/zero of=/dev/vdb bs=1M count=16 conv=fsync status=none"
-    memory = f"mount -o remount,size=100% /dev/shm && yes | head -c {_MEM_MIB * 5 // 8 << 20} >/dev/shm/much"
+    memory = f"mount -o remount,size=100% /dev/shm && yes | head -c {MEM_MIB * 5 // 8 << 20} >/dev/shm/much"
     says(copying, f"echo mine >/root/mine; sync; {disk}; {memory}; echo fine")
     assert digests_of(template) == before
     assert says(copying, "ls -A /dev/shm /root | grep mine; echo fine >/root/kept; sync; cat /root/kept") == ["fine"]
@@ -254,7 +181,7 @@ def test_a_guest_that_overwrites_its_memory_and_its_disk_changes_no_template(
 def test_nothing_that_qemu_holds_lets_it_write_to_a_template(copying: PyroCommand, template: Path) -> None:
     """A VMM can reopen what it was given, and so can we, who may do no less."""
     before = digests_of(template)
-    with copying.start(*_RUN, "echo ready; exec sleep 600") as process:
+    with copying.start(*RUN, "echo ready; exec sleep 600") as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
@@ -285,138 +212,3 @@ def refuses_changes(file: Path) -> None:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 0)
     finally:
         os.close(fd)
-
-
-def without(name: str) -> Callable[[Path], None]:
-    return lambda template: (template / name).unlink()
-
-
-def resized(name: str, *sizes: Callable[[int], int]) -> Callable[[Path], None]:
-    """Cut or lengthen a file to sizes that are told by what it has."""
-
-    def damage(template: Path) -> None:
-        file = template / name
-        size = file.stat().st_size
-        file.chmod(0o644)
-        for new_size in sizes:
-            os.truncate(file, new_size(size))
-
-    return damage
-
-
-def filled_with_rubbish(name: str) -> Callable[[Path], None]:
-    def damage(template: Path) -> None:
-        file = template / name
-        size = file.stat().st_size
-        file.unlink()
-        file.write_bytes(os.urandom(size))
-
-    return damage
-
-
-DAMAGE = [
-    pytest.param(without("memory"), id="no memory"),
-    pytest.param(without("state"), id="no state"),
-    pytest.param(resized("memory", lambda size: size // 2), id="half of the memory"),
-    pytest.param(resized("memory", lambda size: size - 1), id="memory that is not whole pages"),
-    pytest.param(resized("memory", lambda _: 0), id="empty memory"),
-    pytest.param(resized("memory", lambda _: 0, lambda size: size), id="memory of zeroes"),
-    pytest.param(filled_with_rubbish("memory"), id="memory of rubbish"),
-    pytest.param(resized("state", lambda size: size // 2), id="half of the state"),
-    pytest.param(resized("state", lambda _: 0), id="empty state"),
-    pytest.param(filled_with_rubbish("state"), id="state of rubbish"),
-    pytest.param(without("disk"), id="no disk"),
-    pytest.param(resized("disk", lambda size: size // 2), id="half of the disk"),
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_template_is_thrown_away_and_the_machine_boots(
-    lone: PyroCommand, template: Path, damage: Callable[[Path], None]
-) -> None:
-    damage(template)
-    assert says(lone, "echo fine") == ["fine"]
-    assert len(trouble_with_templates(lone.home)) == 1
-    assert not template.exists()
-
-
-def test_memory_that_is_longer_than_the_guests_does_no_harm(lone: PyroCommand, template: Path) -> None:
-    resized("memory", lambda size: 2 * size)(template)
-    assert says(lone, "echo fine") == ["fine"]
-
-
-@pytest.mark.parametrize("damage", [without("memory"), filled_with_rubbish("state")], ids=["missing", "rubbish"])
-def test_a_workspace_boots_where_the_template_is_damaged(
-    lone: PyroCommand, both: tuple[Path, Path], damage: Callable[[Path], None], tmp_path: Path
-) -> None:
-    _, template = both
-    damage(template)
-    seed = tmp_path / "seed"
-    seed.mkdir()
-    (seed / "text").write_text("one\n")
-    sdk = Pyro(lone.client.settings)
-    workspace = created(sdk, seed_path=seed)
-    assert says_in(sdk, workspace, "cat text; cat /proc/sys/kernel/hostname") == ["one", workspace]
-    assert len(trouble_with_templates(lone.home)) == 1
-    assert not template.exists()
-
-
-def test_the_next_machine_makes_a_template_in_place_of_the_damaged_one(lone: PyroCommand, template: Path) -> None:
-    without("state")(template)
-    assert says(lone, "echo fine") == ["fine"]
-    assert not template.exists()
-    assert says(lone, "echo fine") == ["fine"]
-    assert template.exists()
-    assert len(trouble_with_templates(lone.home)) == 1
-    assert asyncio.run(doctor.examine(lone.client.settings)).status is Status.PASS
-
-
-def test_machines_boot_where_no_template_can_be_kept(lone: PyroCommand, template: Path) -> None:
-    shutil.rmtree(template.parent)
-    (template.parent / "lock").mkdir(parents=True)  # where a file should be
-    for _ in range(2):
-        assert says(lone, "echo fine") == ["fine"]
-    assert len(trouble_with_templates(lone.home)) == 1
-    row = asyncio.run(doctor.examine(lone.client.settings))
-    assert row.status is Status.WARN
-    assert "no template could be made" in row.found
-
-
-def test_a_daemon_that_is_killed_while_it_makes_a_template_leaves_none(lone: PyroCommand, template: Path) -> None:
-    shutil.rmtree(template)
-    others = templates_in(template.parent)
-    daemon = lone.daemon_pid()
-    with lone.start(*_RUN, "true") as process:
-        wait_until(lambda: templates_in(template.parent) > others and named(descendants(daemon), VMM))
-        below = descendants(daemon)
-        kill(daemon)
-        process.communicate()
-    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in below))
-    assert not template.exists()
-    assert says(lone, "echo fine") == ["fine"]
-    assert set(template.parent.iterdir()) == {template.parent / "lock", template, *others}
-    assert list((lone.home / "vmms").glob("*")) == []
-    assert trouble_with_templates(lone.home) == []
-
-
-def test_many_machines_at_once_make_one_template_and_begin_from_it(
-    lone: PyroCommand, template: Path, tmp_path: Path
-) -> None:
-    shutil.rmtree(template)
-    others = templates_in(template.parent)
-    pair = (lone, PyroCommand(tmp_path / "another", lone.extra))
-    for each in pair:
-        each.daemon_pid()
-
-    def boot_id(number: int) -> bytes:
-        sdk = Pyro(pair[number % 2].client.settings)
-        return sdk.run_in_vm("debian:12", ["cat", "/proc/sys/kernel/random/boot_id"], mem_mib=_MEM_MIB).stdout
-
-    try:
-        for _ in range(2):
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                assert len(set(pool.map(boot_id, range(_AT_ONCE)))) == _AT_ONCE
-            assert templates_in(template.parent) == {template, *others}
-    finally:
-        pair[1].client.stop()
-    assert [trouble_with_templates(each.home) for each in pair] == [[], []]  # to make a second one would have failed

@@ -21,6 +21,7 @@ from pyro_mcp.workspace.vmm_choice import VmmChoice
 NAME = "templates"
 SECONDS = kvm.SECONDS  # which are used depends on the VMM
 _MEND = "pyro env prune (removes all templates; the next machines try again to make theirs)"
+_MEND_UNKNOWN = "pyro env prune (removes all templates; where machines still begin from one, the next mends it as well)"
 
 
 async def examine(settings: Settings) -> Row:
@@ -52,7 +53,8 @@ def row_for(templates: Sequence[TemplateInfo], trouble: Trouble | None) -> Row:
     """The row for these templates, the one used last first, and what went wrong with them and was not mended since."""
     found = _found(templates)
     if trouble is None:
-        return passed(NAME, found, templates)
+        known = all(template.facts is not None for template in templates)
+        return passed(NAME, found, templates) if known else warning(NAME, found, _MEND_UNKNOWN, templates)
     why = "\n".join(f"  | {line}" for line in trouble.why.splitlines())
     return warning(NAME, f"{found}\n{trouble.what}, last at {trouble.at}, because:\n{why}", _MEND, templates)
 
@@ -60,13 +62,20 @@ def row_for(templates: Sequence[TemplateInfo], trouble: Trouble | None) -> Row:
 def _found(templates: Sequence[TemplateInfo]) -> str:
     if not templates:
         return "there are none yet: the first machine of each kind makes one"
-    takes = f"{_there(templates)}{_unused(templates)}"
-    used = [template for template in templates if template.unused is None]
-    known = [template.facts for template in used if template.facts is not None]
+    return f"{_there(templates)}{_unused(templates)}{_saving(templates)}{_unknown(templates)}"
+
+
+def _saving(templates: Sequence[TemplateInfo]) -> str:
+    known = [each.facts for each in templates if each.unused is None and each.facts is not None]
     if not known:
-        return f"{takes}; what they save is not known" if used else takes
+        return ""
     used_last = next((facts for facts in known if facts.copy_ms is not None), known[0])
-    return f"{takes}; of {used_last.machine}: {used_last.saving}"
+    return f"; of {used_last.machine}: {used_last.saving}"
+
+
+def _unknown(templates: Sequence[TemplateInfo]) -> str:
+    count = sum(template.facts is None for template in templates)
+    return f"; nothing is known of {count}, whose facts.json is missing or damaged" if count else ""
 
 
 def _there(templates: Sequence[TemplateInfo]) -> str:

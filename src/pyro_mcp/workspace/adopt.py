@@ -14,7 +14,7 @@ import logging
 
 from pyro_mcp.errors import PyroError
 from pyro_mcp.process import Detached
-from pyro_mcp.process_watch import Watched, host_boot_id
+from pyro_mcp.process_watch import Watched
 from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.prune import remove_for_good
@@ -55,7 +55,7 @@ async def take_over(core: Core, record: WorkspaceRecord) -> None:
 
 async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
     """Returns whether it runs."""
-    process = record.process if record.boot_id == host_boot_id() else None
+    process = record.process
     if record.state == RUNNING and process is not None and _runs(process):
         await asyncio.to_thread(_sweep, core, record, runs=True)
         return True
@@ -65,9 +65,9 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
         await asyncio.to_thread(remove_for_good, core, record.workspace_id)
         return False
     if record.state == RUNNING:
-        restarted = record.boot_id != host_boot_id()
+        restarted = process is None or not process.is_of_this_boot
         await asyncio.to_thread(_gone, core, record, HOST_RESTARTED if restarted else MACHINE_DIED)
-    elif record.process is not None:
+    elif process is not None:
         await asyncio.to_thread(core.records.ended, record.workspace_id)
     await asyncio.to_thread(_sweep, core, record, runs=False)
     return False

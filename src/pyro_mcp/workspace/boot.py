@@ -91,9 +91,10 @@ async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]]) -> T:
         if isinstance(error, HostUnfit) and (first.template is None or error.code == disk.NO_SPACE):
             raise  # no fault of a template's
         why = error.message
-        log.warning("a machine did not start, trying once more: %s", why)
     if first.template is not None and host.templates is not None:
         await host.templates.discard(first.template, why)
+    else:
+        log.warning("a machine did not start, trying once more: %s", why)
     return await attempt(Trial(host, host.driver.with_console(), _LAST_READY_SECONDS, may_copy=False))
 
 

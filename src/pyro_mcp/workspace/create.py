@@ -10,7 +10,6 @@ from pathlib import Path
 from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.images import catalog, store, uses
 from pyro_mcp.models import MEM_MIB_RANGE, NOTICE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
-from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
@@ -135,7 +134,7 @@ async def _write_down(
             ttl_seconds=request.ttl_seconds,
         )
         if ready is not None and ready.fits(record):
-            record = replace(record, process=ready.machine.process, boot_id=host_boot_id())
+            record = replace(record, process=ready.machine.process)
         elif ready is not None:
             await to_the_end(ready.end())  # its folder would be in the way
         # While the image is open nobody can remove it, and from then on nobody does.

@@ -41,7 +41,7 @@ async def inspect_environment(
     Those that are there are told where they are off, too.
     """
     info = await asyncio.to_thread(store.inspect, images, name)
-    every = await asyncio.to_thread((templates or Templates(images.cache_dir / FOLDER)).infos)
+    every = await asyncio.to_thread((templates or _templates(images)).infos)
     its = [each for each in every if _may_be_of(each, info)]
     return replace(info, templates=await template_use.marked(its, find_host, off=templates is None))
 
@@ -52,12 +52,18 @@ def _may_be_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
 
 
 async def prune_environments(images: Store, templates: Templates | None, *, dry_run: bool) -> PruneReport:
-    """Remove what nothing uses, and all templates, or with `dry_run` only say what that would be."""
+    """Remove what nothing uses, and all templates, or with `dry_run` only say what that would be.
+
+    Those that are there go where they are off, too.
+    """
     report = await prune.prune(images, dry_run=dry_run)
-    if templates is None:
-        return report
-    also = await templates.prune(dry_run=dry_run)
+    also = await (templates or _templates(images)).prune(dry_run=dry_run)
     return PruneReport((*report.removed, *also.removed), report.freed_bytes + also.freed_bytes, dry_run)
+
+
+def _templates(images: Store) -> Templates:
+    """Those in the cache, for a daemon that uses none."""
+    return Templates(images.cache_dir / FOLDER)
 
 
 @asynccontextmanager

@@ -5,8 +5,11 @@ lives for as long as the VMM waits and has next to nothing to do.
 """
 
 import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from pyro_mcp.process import Detached, Process, spawn
+from pyro_mcp.to_the_end import to_the_end
 
 # Nobody writes a word. The start time is field 22 of proc_pid_stat(5), here behind two words of our own and without the
 # first two fields: the pid may be another process's by then.
@@ -52,3 +55,14 @@ class Leash:
         if keeper is not None:
             await keeper.stop(0)
             os.close(self._held)
+
+
+@asynccontextmanager
+async def leashed() -> AsyncIterator[Callable[[Detached], None]]:
+    """Yields what puts a VMM on a leash (see `Leash`), in whatever thread; all are let go when the block ends."""
+    leashes: list[Leash] = []
+    try:
+        yield lambda vmm: leashes.append(Leash(vmm))
+    finally:
+        for leash in leashes:
+            await to_the_end(leash.let_go())

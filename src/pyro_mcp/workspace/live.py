@@ -17,7 +17,6 @@ from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached
-from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import balloon, cgroup
 from pyro_mcp.vmm.channel import to_agent
@@ -28,6 +27,7 @@ from pyro_mcp.workspace.give_back import Resting
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.kept import KeptMachine
+from pyro_mcp.workspace.leash import leashed
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.record import MACHINE_DIED, RUNNING, WorkspaceRecord
 from pyro_mcp.workspace.records import Records
@@ -93,15 +93,16 @@ class Machines:
         A disk that it replaces is kept instead of the one kept before, or with `keep` off is kept no longer itself.
 
         Raises `HostUnfit`, `NotFound` or `SourceFailed` (its image), `GuestFailed`; then, and when cancelled before its
-        guest answers, nothing runs.
+        guest answers, nothing runs. Until its record says that it runs, the machine ends with the daemon.
         """
         await self.end(record, orderly=False)  # one that died, and whose watch does not know it yet
-        try:
-            machine = await self._boot(record)
-        except BaseException:
-            await to_the_end(asyncio.to_thread(self._not_started, record))
-            raise
-        await to_the_end(self._started(record, machine, expires_at, keep=keep))
+        async with leashed() as hold:
+            try:
+                machine = await self._boot(record, hold)
+            except BaseException:
+                await to_the_end(asyncio.to_thread(self._not_started, record))
+                raise
+            await to_the_end(self._started(record, machine, expires_at, keep=keep))
 
     async def claim(self, record: WorkspaceRecord, machine: Unclaimed, expires_at: str | None) -> bool:
         """Give it a machine that was there before it; False if that one fails, which is still to be ended then."""
@@ -156,12 +157,12 @@ class Machines:
         """Call `on_deadline` for it again so much later."""
         self._deadlines.set_in(workspace_id, seconds)
 
-    async def _boot(self, record: WorkspaceRecord) -> KeptMachine:
+    async def _boot(self, record: WorkspaceRecord, hold: Callable[[Detached], None]) -> KeptMachine:
         host = await self._find_host(quiet=True)  # `create` has told, others cannot
-        boot_id = host_boot_id()
 
         def before_start(process: Detached) -> None:
-            self._records.starting(record.workspace_id, host.driver.name, process, boot_id)
+            hold(process)
+            self._records.starting(record.workspace_id, host.driver.name, process)
 
         with await store.open_digest(self._images, record.environment, record.digest) as image:
             return await kept.start(host, image.path, record, self._places, before_start)

@@ -92,10 +92,18 @@ class Places:
             folder.mkdir(mode=0o700)
 
     def remove(self, workspace_id: str) -> int:
-        """Remove its folder with all in it; returns the bytes that it took on disk. Raises `HostUnfit`."""
+        """Remove its folder with all in it; returns the bytes that it took on disk. Raises `HostUnfit`.
+
+        The mark of an unclaimed machine goes last, so that what is left where this is cut short is known for one, too.
+        """
         folder = self.folder(workspace_id)
         freed = self.folder_bytes(workspace_id)
         with _explained(folder):
+            for path in folder.iterdir() if folder.exists() else ():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != _UNCLAIMED:
+                    path.unlink()
             if folder.exists():
                 shutil.rmtree(folder)
         return freed

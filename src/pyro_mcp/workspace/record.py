@@ -34,8 +34,8 @@ class KeptDisk:
 class WorkspaceRecord:
     """A workspace; `disk` names the file in its folder that is its disk.
 
-    `process` is its VMM, and `boot_id` the host's boot in which that was started. A VMM in a record whose state is not
-    `running` is one that has not come up yet, or was not seen to end: nobody wants it any more.
+    `process` is its VMM. A VMM in a record whose state is not `running` is one that has not come up yet, or was not
+    seen to end: nobody wants it any more.
     """
 
     workspace_id: str
@@ -56,7 +56,6 @@ class WorkspaceRecord:
     stopped_because: str | None = None
     deleted_at: str | None = None
     process: Detached | None = None
-    boot_id: str | None = None
     kept: KeptDisk | None = None
 
 

@@ -53,7 +53,7 @@ CREATE TABLE kept_disks (
 """
 _PLAIN = (
     *("name", "environment", "digest", "vcpu_count", "mem_mib", "network_policy", "created_at", "vmm", "disk"),
-    *("state", "ttl_seconds", "expires_at", "stopped_because", "deleted_at", "boot_id"),
+    *("state", "ttl_seconds", "expires_at", "stopped_because", "deleted_at"),
 )
 _SELECT = """
 SELECT workspaces.*, kept_disks.disk AS kept_disk, kept_disks.kept_at AS kept_at
@@ -97,10 +97,8 @@ class Records:
 
     def add(self, record: WorkspaceRecord) -> None:
         """Write a new one down, with its VMM if it has one. Raises `Conflict` where its name is in use."""
-        process = record.process
         values = {name: getattr(record, name) for name in _PLAIN} | {
-            "vmm_pid": None if process is None else process.pid,
-            "vmm_start_time": None if process is None else process.start_time,
+            **_vmm_columns(record.process),
             "id": record.workspace_id,
             "labels": json.dumps(record.labels),
             "seed": _seed_text(record.seed),
@@ -129,10 +127,9 @@ class Records:
         """This is what went into it."""
         self._change(workspace_id, {"seed": _seed_text(seed)})
 
-    def starting(self, workspace_id: str, vmm: str, process: Detached, boot_id: str) -> None:
+    def starting(self, workspace_id: str, vmm: str, process: Detached) -> None:
         """This is its VMM from now on, though nobody knows yet whether its guest comes up."""
-        process_columns = {"vmm_pid": process.pid, "vmm_start_time": process.start_time}
-        self._change(workspace_id, {"vmm": vmm, "boot_id": boot_id, **process_columns})
+        self._change(workspace_id, {"vmm": vmm, **_vmm_columns(process)})
 
     def running(self, workspace_id: str, expires_at: str | None, disk: str, *, keep: bool = True) -> None:
         """Its guest answers, and has this disk.
@@ -151,18 +148,17 @@ class Records:
 
     def ended(self, workspace_id: str, process: Detached | None = None) -> None:
         """Its VMM (that one, if given) is no more; whether it is to be one again, its state tells."""
-        self._change(workspace_id, {"vmm_pid": None, "vmm_start_time": None, "boot_id": None}, process)
+        self._change(workspace_id, _vmm_columns(None), process)
 
     def stopped(self, workspace_id: str, because: str | None, process: Detached | None = None) -> None:
         """Its VMM (that one, if given) is no more, and none is to be."""
-        columns = {"vmm_pid": None, "vmm_start_time": None, "boot_id": None, "expires_at": None}
-        stopped = {**columns, "state": STOPPED, "stopped_because": because}
+        stopped = {**_vmm_columns(None), "expires_at": None, "state": STOPPED, "stopped_because": because}
         self._change(workspace_id, stopped, process, in_states=(RUNNING, STOPPED))
 
     def deleted(self, workspace_id: str) -> None:
         """It is deleted, and can be had back for a while."""
         columns = {"state": DELETED, "stopped_because": None, "expires_at": None, "deleted_at": now().isoformat()}
-        self._change(workspace_id, {**columns, "vmm_pid": None, "vmm_start_time": None, "boot_id": None})
+        self._change(workspace_id, {**columns, **_vmm_columns(None)})
 
     def undeleted(self, workspace_id: str, *, name: str | None) -> None:
         """It is back, stopped, under this name. Raises `Conflict` where that is in use, `NotFound` where it is gone."""
@@ -271,16 +267,24 @@ def _keep_disk(to: sqlite3.Connection, workspace_id: str, *, unless: str) -> Non
     )
 
 
+def _vmm_columns(process: Detached | None) -> dict[str, object]:
+    """What names a VMM, or says that there is none."""
+    if process is None:
+        return {"vmm_pid": None, "vmm_start_time": None, "boot_id": None}
+    return {"vmm_pid": process.pid, "vmm_start_time": process.start_time, "boot_id": process.boot_id}
+
+
 def _seed_text(seed: SeedInfo | None) -> str | None:
     return None if seed is None else json.dumps(models.encode(seed))
 
 
 def _record(row: sqlite3.Row) -> WorkspaceRecord:
     plain = WorkspaceRecord(workspace_id=row["id"], **{name: row[name] for name in _PLAIN})
+    vmm = None if row["vmm_pid"] is None else Detached(row["vmm_pid"], row["vmm_start_time"], row["boot_id"])
     return replace(
         plain,
         labels=json.loads(row["labels"]),
         seed=None if row["seed"] is None else models.decode(SeedInfo, json.loads(row["seed"])),
-        process=None if row["vmm_pid"] is None else Detached(row["vmm_pid"], row["vmm_start_time"]),
+        process=vmm,
         kept=None if row["kept_disk"] is None else KeptDisk(row["kept_disk"], row["kept_at"]),
     )

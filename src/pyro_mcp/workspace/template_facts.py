@@ -1,7 +1,7 @@
 """What is known of a template, in its folder: which machines begin from it, and what that saves, measured here.
 
-Nothing depends on it. What cannot be read, or makes no sense, is not known until the next daemon has a machine begin
-from the template; what cannot be written is left.
+Nothing depends on it. What cannot be read, or makes no sense, is not known until the next machine begins from the
+template; what cannot be written is left.
 """
 
 import contextlib
@@ -52,13 +52,20 @@ def read(folder: Path) -> TemplateFacts | None:
     return facts if facts is not None and _makes_sense(facts) else None
 
 
-def mend(folder: Path, host: "Host", spec: "MachineSpec", *, throwaway: bool) -> None:
-    """Write down what is known of a template from which such a machine begins, if nothing is."""
+def in_words(folder: Path) -> str:
+    """The machines that begin from the template in that folder, as far as they are known."""
+    facts = read(folder)
+    return "of which nothing is known" if facts is None else facts.machine
+
+
+def mend(folder: Path, host: "Host", spec: "MachineSpec", *, throwaway: bool) -> bool:
+    """Write down what is known of a template from which such a machine begins; False if something was."""
     if read(folder) is not None:
-        return
+        return False
     with contextlib.suppress(OSError):
         made_at = datetime.fromtimestamp(Template(folder).state.stat().st_mtime, UTC)
         _write(folder, _facts(host, spec, made_at, None, throwaway=throwaway))
+    return True
 
 
 def note_copy(folder: Path, copy_ms: int) -> None:

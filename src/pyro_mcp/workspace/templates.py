@@ -55,7 +55,6 @@ class Templates:
     _unmakeable: set[str] = field(default_factory=set)
     _discarded: Counter[str] = field(default_factory=Counter)
     _copies: Counter[str] = field(default_factory=Counter)
-    _known: set[str] = field(default_factory=set)  # whose facts have been looked at
     _bundles: dict[str, str] = field(default_factory=dict)  # the digests of those that templates were wanted with
 
     async def begin_from(self, host: "Host", spec: MachineSpec, stage: Stage = WAITING) -> MachineSpec:
@@ -68,9 +67,8 @@ class Templates:
         template = Template(self.folder / key)
         if not _is_whole(template) and not await self._made(host, spec, stage, template):
             return spec
-        if key not in self._known:
-            self._known.add(key)
-            await asyncio.to_thread(template_facts.mend, template.folder, host, spec, throwaway=stage.with_disk)
+        if await asyncio.to_thread(template_facts.mend, template.folder, host, spec, throwaway=stage.with_disk):
+            del self._copies[key]
         with contextlib.suppress(OSError):
             os.utime(template.folder / _USED)
         return replace(spec, template=template)
@@ -89,9 +87,12 @@ class Templates:
 
     async def discard(self, template: Template, why: str) -> None:
         """Remove one that a machine could not begin from; a new one is made in its place, but not over and over."""
-        if not _is_whole(template):
-            return  # somebody removed it meanwhile, and that is why
         key = template.folder.name
+        if not _is_whole(template):
+            log.info("a machine could not begin from the template %s, which somebody has removed: %s", key, why)
+            return
+        known = template_facts.in_words(template.folder)
+        log.warning("a machine could not begin from the template %s (%s), which is thrown away: %s", key, known, why)
         self._discarded[key] += 1
         if self._discarded[key] >= _MOST_DISCARDED:
             self._unmakeable.add(key)

@@ -21,7 +21,6 @@ from pyro_mcp.images import no_seed, store
 from pyro_mcp.images.store import Store, sync_folder
 from pyro_mcp.models import ReadyMachine, RunRequest
 from pyro_mcp.process import Detached
-from pyro_mcp.process_watch import host_boot_id
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup, proportional
 from pyro_mcp.vmm.machine import MachineSpec
@@ -47,15 +46,6 @@ class Shape:
     vmm: str
     vcpu_count: int = USUAL.vcpu_count
     mem_mib: int = USUAL.mem_mib
-
-
-@dataclass(frozen=True)
-class _Vmm:
-    """What names the process of a VMM for good."""
-
-    pid: int
-    start_time: int
-    boot_id: str
 
 
 @dataclass(eq=False)
@@ -168,9 +158,9 @@ async def start(images: Store, places: Places, host: Host, workspace_id: str, en
 
 async def end_left(places: Places, workspace_id: str) -> None:
     """End one that another daemon left, if it still runs, and remove it. Raises `HostUnfit`, and `OSError`."""
-    left = await asyncio.to_thread(store.read_json, places.unclaimed_vmm(workspace_id), _Vmm)
-    if left is not None and left.boot_id == host_boot_id():
-        await kept.kill(Detached(left.pid, left.start_time))
+    left = await asyncio.to_thread(store.read_json, places.unclaimed_vmm(workspace_id), Detached)
+    if left is not None:
+        await kept.kill(left)
     await asyncio.to_thread(remove, places, workspace_id)
 
 
@@ -199,8 +189,7 @@ async def _begun(
     host: Host, copy: MachineSpec, places: Places, workspace_id: str, leashes: list[Leash]
 ) -> WaitingMachine:
     def before_start(vmm: Detached) -> None:
-        named = _Vmm(vmm.pid, vmm.start_time, host_boot_id())
-        store.write_json(places.unclaimed_vmm(workspace_id), named, lasting=False)
+        store.write_json(places.unclaimed_vmm(workspace_id), vmm, lasting=False)
         leashes.append(Leash(vmm))
 
     async with host.boot_slots:

@@ -30,19 +30,16 @@ def template(settings: Settings) -> Path:
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-async def test_pruning_tells_of_templates_too(daemon: Daemon, template: Path, dry_run: bool) -> None:
-    app = create_app(replace(daemon, templates=Templates(template.parent)))
+@pytest.mark.parametrize("off", [True, False])
+async def test_pruning_removes_templates_also_where_they_are_off(
+    daemon: Daemon, template: Path, dry_run: bool, off: bool
+) -> None:
+    app = create_app(replace(daemon, templates=None if off else Templates(template.parent)))
     report = (await ask(app, "POST", "/v1/environments/prune", {"dry_run": dry_run})).json
     assert report["removed"] == ["template 0123abcd"]
     assert report["freed_bytes"] >= 5000
     assert report["dry_run"] == dry_run
     assert ("0123abcd" in os.listdir(template.parent)) == dry_run
-
-
-async def test_a_daemon_without_templates_leaves_those_of_others_alone(daemon: Daemon, template: Path) -> None:
-    report = (await ask(create_app(daemon), "POST", "/v1/environments/prune", {})).json
-    assert report["removed"] == []
-    assert os.listdir(template.parent) == ["0123abcd"]
 
 
 async def _inspected(daemon: Daemon, environment: str) -> EnvironmentInfo:

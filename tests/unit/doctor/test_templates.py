@@ -33,7 +33,18 @@ def test_of_many_that_was_used_last_which_is_known_to_save_something() -> None:
         "4 are there, in 520 MiB; of debian:12, 1 vCPU, 1024 MiB, qemu, for workspaces: saves 1.6 s"
     )
     assert "no machine has begun from it yet" in templates.row_for([unknown, unused], None).found
-    assert templates.row_for([unknown], None).found == "1 is there, in 130 MiB; what they save is not known"
+
+
+def test_what_is_not_known_is_said_with_what_mends_it() -> None:
+    unknown = replace(INFO, facts=None, saved_ms=None)
+    alone = templates.row_for([unknown], None)
+    assert alone.found == "1 is there, in 130 MiB; nothing is known of 1, whose facts.json is missing or damaged"
+    both = templates.row_for([INFO, unknown], None)
+    assert "saves 1.6 s" in both.found
+    for row in (alone, both):
+        assert row.status is Status.WARN
+        assert row.mend is not None
+        assert "where machines still begin from one, the next mends it" in row.mend
 
 
 def test_having_none_is_no_fault() -> None:
@@ -62,8 +73,6 @@ def test_what_is_not_used_saves_nothing() -> None:
     assert templates.row_for([OTHERS], None).found == f"1 is there, in 130 MiB; 1 unused ({OTHER})"
     both = templates.row_for([OTHERS, INFO], None).found
     assert both.startswith(f"2 are there, in 260 MiB; 1 unused ({OTHER}); of {FACTS.machine}: saves")
-    unknown = templates.row_for([OTHERS, replace(INFO, facts=None, saved_ms=None)], None).found
-    assert unknown.endswith(f"1 unused ({OTHER}); what they save is not known")
 
 
 async def test_trouble_of_this_bundle_is_found_but_not_where_they_are_off(settings: Settings, tmp_path: Path) -> None:

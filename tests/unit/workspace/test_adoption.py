@@ -95,11 +95,11 @@ async def test_a_restart_of_the_host_is_told_from_a_machine_that_died(
     w = await made_by_another(engine)
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("another\n")
-    monkeypatch.setattr(process_watch, "_BOOT_ID", boot_id)
-    async with engine.open() as second:
-        assert (second.info(w).state, second.info(w).stopped_because) == ("stopped", "host-restarted")
-        # A process of this boot that happens to have the pid is none of ours.
-        assert engine.boots.alive == 1
+    with monkeypatch.context() as restarted:
+        restarted.setattr(process_watch, "_BOOT_ID", boot_id)
+        async with engine.open() as second:
+            assert (second.info(w).state, second.info(w).stopped_because) == ("stopped", "host-restarted")
+    assert engine.boots.alive == 1, "a process of this boot that happens to have the pid is none of ours"
 
 
 async def test_a_guest_that_is_silent_when_it_is_found_again_is_given_up(

@@ -67,7 +67,7 @@ async def test_where_none_can_be_made_the_first_attempt_boots_without_console(ho
 
 @pytest.mark.parametrize("guest", [silent, dead])
 async def test_a_copy_that_does_not_come_up_is_booted_with_its_console_and_its_template_thrown_away(
-    host: Host, place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    host: Host, place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(boot, "_READY_SECONDS", 0.2)  # the copy's; the second attempt has more
     place.boots.guests = [guest, answering(_pong)]
@@ -77,6 +77,8 @@ async def test_a_copy_that_does_not_come_up_is_booted_with_its_console_and_its_t
     assert booted.template is None
     assert place.boots.with_console == [False, True]
     assert place.there() == set()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"the template {copy.template.folder.name} " in warning
 
 
 async def test_after_that_a_new_one_is_made(host: Host, place: Place) -> None:

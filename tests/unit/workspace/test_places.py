@@ -1,8 +1,12 @@
 """Where the files of a workspace are, and which of them stay."""
 
+import contextlib
+import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +66,41 @@ def test_where_a_vmm_cannot_have_a_folder_it_is_said(places: Places) -> None:
     with pytest.raises(HostUnfit) as caught:
         places.fresh_vmm_folder(W)
     assert caught.value.code == "home_unusable"
+
+
+def test_an_unclaimed_machines_folder_is_known_for_one_however_much_of_it_has_been_removed(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (places.folder(W) / FIRST_DISK).touch()
+    places.unclaimed_vmm(W).touch()
+    places.no_seed_yet(W).touch()
+    _fill(places.fresh_vmm_folder(W))
+    steps = 0
+    while places.ids():
+        with monkeypatch.context() as patch:
+            _allow_one_removal(patch)
+            with contextlib.suppress(HostUnfit):
+                places.remove(W)
+        assert places.unclaimed() == places.ids()
+        steps += 1
+    assert steps >= 9, "it was cut short after each of its files and folders"
+
+
+def _allow_one_removal(patch: pytest.MonkeyPatch) -> None:
+    """After which the disk fails."""
+    done: list[Any] = []
+
+    def once(really: Callable[..., None]) -> Callable[..., None]:
+        def remove(*args: Any, **options: Any) -> None:
+            if done:
+                raise OSError(errno.EIO, "cut short")
+            done.append(args)
+            really(*args, **options)
+
+        return remove
+
+    for name in ("unlink", "rmdir"):
+        patch.setattr(os, name, once(getattr(os, name)))
 
 
 @pytest.mark.parametrize("runs", [True, False])

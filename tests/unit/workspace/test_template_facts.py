@@ -155,6 +155,19 @@ async def test_what_was_damaged_is_known_again_when_a_machine_begins_from_it(pla
     assert (_facts(templates).copy_ms, _only(templates).saved_ms) == (100, None)
 
 
+async def test_also_in_the_same_daemons_life_and_then_its_copies_are_timed_again(place: Place) -> None:
+    templates = place.daemon()
+    for content in (None, "", "{"):
+        template = await begun(templates, place)
+        assert _facts(templates).vmm == "fake"
+        for took_ms in range(100, 120):
+            templates.note_copy(template, took_ms)
+        assert _facts(templates).copy_ms == 100
+        file = template.folder / "facts.json"
+        file.unlink() if content is None else file.write_text(content)
+        assert _only(templates).facts is None
+
+
 async def test_a_template_that_was_removed_meanwhile_is_no_error(place: Place) -> None:
     templates = place.daemon()
     template = await begun(templates, place)

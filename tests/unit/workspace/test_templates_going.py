@@ -6,6 +6,7 @@ import os
 import pytest
 
 from pyro_mcp.vmm.template import Template, UntilReady
+from pyro_mcp.workspace.template_stages import PREPARED
 from tests.support.fake_machine import make
 from tests.support.fake_templates import Place, begun
 
@@ -30,6 +31,24 @@ async def test_one_that_is_discarded_twice(place: Place) -> None:
     template = await begun(templates, place)
     await asyncio.gather(templates.discard(template, "why"), templates.discard(template, "why"))
     assert place.there() == set()
+
+
+async def test_the_log_says_which_one_was_thrown_away(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    templates = place.daemon()
+    known, unknown = await begun(templates, place), await begun(templates, place, PREPARED)
+    (unknown.folder / "facts.json").write_text("{")
+    for template, machine in (
+        (known, "an image without a name, 1 vCPU, 512 MiB, fake, for workspaces"),
+        (unknown, "of which nothing is known"),
+    ):
+        caplog.clear()
+        await templates.discard(template, "it did not answer")
+        (record,) = caplog.records
+        said = f"from the template {template.folder.name} ({machine}), which is thrown away: it did not answer"
+        assert said in record.getMessage()
+        assert record.levelname == "WARNING"
+        await templates.discard(template, "it did not answer")
+        assert [each.levelname for each in caplog.records] == ["WARNING"], "nobody threw it away the second time"
 
 
 async def test_eight_are_kept_and_those_used_last_longest(place: Place) -> None:

@@ -5,25 +5,20 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.models import Progress
-from pyro_mcp.process import Detached
-from pyro_mcp.process_watch import wait_for_end
 from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.records import FILE_NAME
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import CreateWorkspace
-from tests.support.fake_kept import Engine, fake_engine, kill, runs
+from tests.support.fake_kept import Engine, fake_engine, runs
 from tests.support.waiting import until
 
 DEBIAN = CreateWorkspace("debian:12")
@@ -257,79 +252,6 @@ async def test_one_taken_over_by_a_daemon_that_is_killed_meanwhile_is_removed(en
         assert workspaces.list(deleted=False) == ()
         assert Places(engine.home).ids() == set()
     assert engine.boots.alive == 0
-
-
-# A daemon that is killed
-
-
-_DAEMON = """
-import asyncio, sys
-from pathlib import Path
-from pyro_mcp.images.store import Store
-from pyro_mcp.workspace import create
-from pyro_mcp.workspace_models import CreateWorkspace
-from tests.support.fake_kept import Boots, Engine
-from tests.support.waiting import until
-
-async def nobody(progress):
-    pass
-
-async def live():
-    folder = Path(sys.argv[1])
-    async with Engine(folder / "home", Store(folder / "cache"), Boots(folder / "guests"), templates=True).open() as w:
-        w.pool.want(1, True)
-        await until(lambda: len(w.pool._ready) == 1)
-        machine = w.pool._ready[0]
-
-        async def tell(*args):
-            vmm = machine.machine.process
-            print(vmm.pid, vmm.start_time, machine._leash._keeper.pid, flush=True)
-            await asyncio.Event().wait()
-
-        if sys.argv[2] == "creates":
-            create._furnish = tell
-            await w.create(CreateWorkspace("debian:12"), nobody)
-        await tell()
-
-asyncio.run(live())
-"""
-
-
-@contextmanager
-def daemon(engine: Engine, does: str) -> Iterator[tuple["subprocess.Popen[bytes]", Detached, int]]:
-    """One with a machine that is ready, or that `creates` a workspace of it; with its VMM and what that is held by."""
-    words = [sys.executable, "-c", _DAEMON, str(engine.home.parent), does]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
-        assert process.stdout is not None
-        pid, start_time, keeper = map(int, process.stdout.readline().split())
-        vmm = Detached(pid, start_time)
-        try:
-            yield process, vmm, keeper
-        finally:
-            process.kill()
-            kill(vmm)
-
-
-async def test_one_that_is_killed_in_the_middle_of_a_create_leaves_no_machine(engine: Engine) -> None:
-    with daemon(engine, "creates") as (process, vmm, _):
-        assert runs(vmm)
-        process.kill()
-        assert wait_for_end(vmm.pid, 30)
-    async with engine.open() as workspaces:
-        assert workspaces.list(deleted=False) == ()
-        assert Places(engine.home).ids() == set()
-
-
-async def test_the_next_one_ends_a_machine_whose_leash_was_killed_too(engine: Engine) -> None:
-    with daemon(engine, "waits") as (process, vmm, leash):
-        process.send_signal(signal.SIGSTOP)  # it must not see that
-        os.kill(leash, signal.SIGKILL)
-        process.kill()
-        process.wait()
-        assert not wait_for_end(vmm.pid, 0.1)
-        async with engine.open():
-            assert not runs(vmm)
-            assert Places(engine.home).ids() == set()
 
 
 async def test_a_machine_whose_leash_is_killed_is_replaced_at_once(engine: Engine) -> None:
