@@ -4,26 +4,18 @@
 //! into the frame that carries it; window credit for stdin is given when the command has read it rather than when the
 //! agent has, which bounds what the agent keeps; and little code runs, which counts where the processor is emulated.
 
+mod header;
+
 use std::collections::HashMap;
 
-pub const HEADER_LEN: usize = 12;
+pub use self::header::HEADER_LEN;
+use self::header::{Header, ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE};
 
 /// What a new stream may send in either direction before the first window update, in bytes.
 pub const INITIAL_WINDOW: u32 = 256 * 1024;
 
 /// Streams that the host may have open at once; one more is reset.
 pub const MAX_STREAMS: usize = 256;
-
-const VERSION: u8 = 0;
-const DATA: u8 = 0;
-const WINDOW_UPDATE: u8 = 1;
-const PING: u8 = 2;
-const GO_AWAY: u8 = 3;
-
-const SYN: u16 = 1;
-const ACK: u16 = 2;
-const FIN: u16 = 4;
-const RST: u16 = 8;
 
 /// Codes of a go-away frame.
 const PROTOCOL_ERROR: u32 = 1;
@@ -74,43 +66,6 @@ enum Input {
 
 impl Input {
     const START: Self = Self::Header { bytes: [0; HEADER_LEN], filled: 0 };
-}
-
-#[derive(Debug)]
-struct Header {
-    kind: u8,
-    flags: u16,
-    stream: u32,
-    /// Payload length of a data frame; window, ping value or code of the others.
-    length: u32,
-}
-
-impl Header {
-    fn parse(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
-        let [version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = *bytes;
-        let header = Self {
-            kind,
-            flags: u16::from_be_bytes([f0, f1]),
-            stream: u32::from_be_bytes([s0, s1, s2, s3]),
-            length: u32::from_be_bytes([l0, l1, l2, l3]),
-        };
-        let known = version == VERSION && kind <= GO_AWAY && header.flags <= (SYN | ACK | FIN | RST);
-        known.then_some(header)
-    }
-
-    fn encode(&self) -> [u8; HEADER_LEN] {
-        let mut bytes = [0; HEADER_LEN];
-        bytes[0] = VERSION;
-        bytes[1] = self.kind;
-        bytes[2..4].copy_from_slice(&self.flags.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.stream.to_be_bytes());
-        bytes[8..12].copy_from_slice(&self.length.to_be_bytes());
-        bytes
-    }
-
-    fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
 }
 
 #[derive(Debug)]

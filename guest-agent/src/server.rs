@@ -198,30 +198,32 @@ impl Server {
                 return;
             }
             match self.channel.read(&mut self.scratch) {
-                Ok(0) => {
-                    self.readable = false;
-                    self.host.ends();
-                    if self.is_alone() {
-                        self.disconnect();
-                    }
-                }
-                Ok(count) => {
+                Ok(count) if count > 0 => {
                     self.host.speaks();
                     self.dialogue.take(&self.scratch[..count]);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    self.host.is_certain();
-                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.disconnect(),
+                nothing => self.pause(nothing),
             }
         }
     }
 
-    /// Nothing more is to be read until the channel announces the host's return.
-    fn disconnect(&mut self) {
+    /// Nothing more is to be read until the channel announces something: more words of the host, or its return.
+    fn pause(&mut self, nothing: io::Result<usize>) {
         self.readable = false;
+        match nothing {
+            Ok(_) => {
+                self.host.ends();
+                if self.is_alone() {
+                    self.disconnect();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.host.is_certain(),
+            Err(_) => self.disconnect(),
+        }
+    }
+
+    fn disconnect(&mut self) {
         self.host = Presence::Gone;
         self.dialogue.disconnect();
         if !self.channel.reconnects() {

@@ -1,7 +1,9 @@
 """Sync and export with the real agent at the other end."""
 
 import asyncio
+import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -47,6 +49,20 @@ async def test_a_tree_goes_in_and_comes_out_as_it_was(tmp_path: Path, agent: Age
     assert seen(tmp_path / "copy") == wanted
     assert exported.skipped == ("out",)
     assert (exported.files, exported.bytes) == (pushed.files - 1, pushed.bytes)
+
+
+async def test_what_has_no_place_on_the_host_is_named(tmp_path: Path, agent: AgentFolders, guest: GuestClient) -> None:
+    (agent.workspace / "d").mkdir()
+    (agent.workspace / "f").write_text("content")
+    long = "n" * 200
+    for name in ("pipe", os.fsdecode(b"\x1b[2J\n\xff"), f"d/{long}"):
+        os.mkfifo(agent.workspace / name)
+    with contextlib.chdir(agent.workspace), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    exported = await export(guest, ExportPath(".", f"{tmp_path}/copy"), quiet)
+    assert exported.skipped == ("\\x1b[2J\\n\\xff", "pipe", "socket", f"d/{long}"[:60] + "..." + "n" * 57)
+    assert (exported.skipped_kinds, exported.skipped_count) == (("devices, pipes or sockets",), 4)
+    assert sorted(os.listdir(tmp_path / "copy")) == ["d", "f"]
 
 
 async def test_one_file_comes_out(tmp_path: Path, agent: AgentFolders, guest: GuestClient) -> None:

@@ -118,6 +118,22 @@ def test_the_whole_way(pyro: PyroCommand, seed: Path, tmp_path: Path) -> None:
     assert info["workspace_id"] not in _ok(pyro("workspace", "list", "--deleted"))
 
 
+def test_an_export_names_what_it_leaves_out(pyro: PyroCommand, demo: str, tmp_path: Path) -> None:
+    make = "mkdir odd && cd odd && echo text >text && mkfifo pipe \"$(printf 'a\\033\\377')\" && mknod null c 1 3"
+    _ok(pyro("workspace", "exec", demo, "--", "sh", "-c", make))
+    exported = pyro("workspace", "export", demo, "odd", "--output", str(tmp_path / "odd"))
+    _ok(pyro("workspace", "exec", demo, "--", "rm", "-r", "odd"))
+    assert _ok(exported) == f"{tmp_path}/odd: 1 file, 5 B\n"
+    for said in (
+        "left out: a\\x1b\\xff",
+        "left out: null",
+        "left out: pipe",
+        "what is left out: devices, pipes or sockets",
+    ):
+        assert f"[export] {said}\n" in exported.stderr
+    assert [path.name for path in (tmp_path / "odd").iterdir()] == ["text"]
+
+
 def test_exec_is_like_a_command_of_this_host(pyro: PyroCommand, demo: str) -> None:
     script = "pwd; tr a-z A-Z; echo oops >&2; exit 7"
     ended = pyro("workspace", "exec", demo, "--", "sh", "-c", script, stdin=b"input\n")

@@ -26,8 +26,9 @@ const FILE_FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::
 
 /// Packs the folder at `path`, with names relative to it (`./` is itself), or one file, under its own name.
 ///
-/// A folder's files come before the folders in it, both in the order of their names. What vanishes meanwhile is left
-/// out, as are devices, pipes and sockets. Second and later names of a file are hard links to its first.
+/// A folder's files come before the folders in it, both in the order of their names. What vanishes or becomes something
+/// else meanwhile is left out. Of devices, pipes and sockets only the names are packed, so that the host can tell that
+/// there were some. Second and later names of a file are hard links to its first.
 pub fn run(place: &Place, path: &str, _stdin: &mut dyn Read, stdout: &mut dyn Write) -> Outcome {
     let named = Named::parse(path)?;
     let opened = named.open(place, FILE_FLAGS)?;
@@ -80,7 +81,8 @@ impl Packing<'_> {
                 Type::File => self.pack_file(opened, &name, &path)?,
                 Type::Symlink => self.pack_symlink(opened, &name, &path)?,
                 Type::Folder => below.push(path),
-                Type::Other | Type::Unknown => {}
+                Type::Other => self.stream.name(&[b"./", &path[..]].concat())?,
+                Type::Unknown => {}
             }
         }
         folders.extend(below.into_iter().rev());

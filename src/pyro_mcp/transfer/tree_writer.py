@@ -25,6 +25,7 @@ _SKIPPED_SHOWN = 1000
 _GIT = "git repositories"
 _LEADS_OUT = "links that lead out of what is exported"
 _NO_FILE = "devices, pipes or sockets"
+_MADE = frozenset(("file", "symlink", "hardlink"))  # besides folders
 _MODES = 0o755  # what may be left of a mode: nobody but the owner writes
 
 
@@ -77,6 +78,10 @@ class TreeWriter:
             return
         if not parts:
             raise BadName("an entry without a name")
+        if member.kind not in _MADE:
+            self._tally.pass_over()
+            self.skipped.add(parts, _NO_FILE)
+            return
         self._tally.add(member.size)
         folder, name = self._folders.enter(parts[:-1], make=True), parts[-1]
         if embedded_git.is_head(name):
@@ -147,7 +152,7 @@ class TreeWriter:
         elif member.kind == "hardlink":
             self._link(components(member.target), parts)
         else:
-            self.skipped.add(parts, _LEADS_OUT if member.kind == "symlink" else _NO_FILE)
+            self.skipped.add(parts, _LEADS_OUT)
             self._tally.files -= 1
 
     def _link(self, target: tuple[bytes, ...], parts: tuple[bytes, ...]) -> None:

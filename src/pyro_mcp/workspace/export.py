@@ -25,10 +25,10 @@ _GIT_HINT = "`pyro workspace export --include-git` takes repositories along"
 async def export(guest: GuestClient, request: ExportPath, report: Report) -> ExportReport:
     """Copy `request.path` to `request.output` (absolute, through no symbolic link), which appears when it is complete.
 
-    Links that lead out of what is exported, and repositories that were not asked for, are left out and named in the
-    report; of a repository that is not called `.git` (a bare one) that is its HEAD and its config, without which git on
-    the host takes it for a plain folder. Nobody but the owner may write to what comes. Raises `NotFound`,
-    `InvalidRequest`, `Conflict` (`output_exists`), `HostUnfit`, `GuestFailed`; nothing is left then.
+    Links that lead out of what is exported, pipes, sockets and devices, and repositories that were not asked for, are
+    left out and named in the report; of a repository that is not called `.git` (a bare one) that is its HEAD and its
+    config, without which git on the host takes it for a plain folder. Nobody but the owner may write to what comes.
+    Raises `NotFound`, `InvalidRequest`, `Conflict` (`output_exists`), `HostUnfit`, `GuestFailed`; nothing is left then.
     """
     path = inside(request.path)
     if not request.include_git and ".git" in path.lower().split("/"):
@@ -42,7 +42,12 @@ async def export(guest: GuestClient, request: ExportPath, report: Report) -> Exp
         await in_thread(landing.close, _nothing)
     skipped = landing.skipped
     return ExportReport(
-        request.output, landing.tally.files, landing.tally.bytes, skipped.listed(), tuple(skipped.kinds)
+        request.output,
+        landing.tally.files,
+        landing.tally.bytes,
+        skipped.listed(),
+        tuple(skipped.kinds),
+        skipped.count,
     )
 
 

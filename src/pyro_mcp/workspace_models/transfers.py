@@ -41,8 +41,9 @@ class ExportPath:
 class ExportReport(Event):
     """What was copied to `output`; `bytes` counts the files' contents.
 
-    `skipped` names what was not copied: links that lead out of the exported folder, and `.git` unless it was asked for.
-    `skipped_kinds` says in words what kinds of things those are.
+    `skipped` names what was not copied: links that lead out of the exported folder, pipes, sockets and devices, and
+    `.git` unless it was asked for; of more than 1,000 names the last entry says how many more there are.
+    `skipped_kinds` says in words what kinds of things those are, `skipped_count` how many.
     """
 
     output: str
@@ -50,3 +51,4 @@ class ExportReport(Event):
     bytes: int
     skipped: tuple[str, ...] = ()
     skipped_kinds: tuple[str, ...] = ()
+    skipped_count: int = 0

@@ -286,7 +286,7 @@ class FakePyro:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> ExportReport:
         self._called("export_workspace", path=path, output=output)
-        return ExportReport(output, 1, 8, (".git", "dev/null"), ("git repositories", "devices"))
+        return ExportReport(output, 1, 8, (".git", "dev/null"), ("git repositories", "devices"), 2)
 
 
 def modified(path: str, text: bytes) -> DiffReport:

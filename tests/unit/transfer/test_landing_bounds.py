@@ -68,6 +68,15 @@ def test_every_header_counts_also_of_what_stays_behind(tmp_path: Path) -> None:
         received(tmp_path / "x", data, max_entries=4)
 
 
+def test_what_has_no_place_takes_none(tmp_path: Path) -> None:
+    kinds = ("FIFOTYPE", "CHRTYPE", "BLKTYPE")
+    data = tar_bytes(TOP, *((f"./{kind}/x", kind, "") for kind in kinds), ("./f", "REGTYPE", b""))
+    tally = received(tmp_path / "x", data)
+    assert (tally.entries, tally.files, tally.taken, tally.kept) == (5, 1, 4096, 0)
+    with pytest.raises(HostUnfit, match="more than 4 files and folders"):
+        received(tmp_path / "x", data, max_entries=4)
+
+
 def test_folders_without_entries_count_as_entries_and_room(tmp_path: Path) -> None:
     data = tar_bytes(TOP, ("./a/b/c/d/f", "REGTYPE", b"x"))
     tally = received(tmp_path / "x", data)

@@ -100,11 +100,35 @@ async def test_a_place_that_is_taken_is_refused_before_the_guest_is_asked(inside
         assert fake.tools.inputs == []
 
 
+async def test_pipes_and_devices_are_named(inside: Path, out: Path) -> None:
+    (inside / "text").write_text("text\n")
+    os.mkfifo(inside / os.fsdecode(b"\x1b[2J\n\xff"))
+    os.mkfifo(inside / "HEAD")
+    async with live_guest(inside) as (_, guest):
+        report = await export.export(guest, ExportPath(".", f"{out}/x"), quiet)
+    kinds = ("devices, pipes or sockets",)
+    assert report == ExportReport(f"{out}/x", 1, 5, ("\\x1b[2J\\n\\xff", "HEAD"), kinds, 2)
+    assert os.listdir(out / "x") == ["text"]
+
+
+async def test_more_pipes_than_anybody_reads_are_counted(inside: Path, out: Path) -> None:
+    async with live_guest(inside) as (fake, guest):
+        fake.tools.answers["pack"] = tar_bytes(("./", "DIRTYPE", ""), *[("./p" * 50, "FIFOTYPE", "")] * 5000)
+        report = await export.export(guest, ExportPath(".", f"{out}/x"), quiet)
+    assert (report.files, report.skipped_count, len(report.skipped)) == (0, 5000, 1001)
+    assert report.skipped[-1] == "and 4,000 more"
+    assert os.listdir(out / "x") == []
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"rubbish" * 1000,
         tar_bytes(("./", "DIRTYPE", ""), ("../x", "REGTYPE", b"x")),
+        tar_bytes(("./", "DIRTYPE", ""), ("./../pipe", "FIFOTYPE", "")),
+        tar_bytes(("./", "DIRTYPE", ""), ("/pipe", "FIFOTYPE", "")),
+        tar_bytes(("./", "DIRTYPE", ""), ("./", "FIFOTYPE", "")),
+        tar_bytes(("pipe", "FIFOTYPE", "")),
         tar_bytes(("./", "DIRTYPE", ""))[:512],
         b"\0" * 4_000_000,
     ],

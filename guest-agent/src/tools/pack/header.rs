@@ -40,13 +40,7 @@ impl<'a> Member<'a> {
 
     /// The blocks before the content.
     pub fn blocks(&self) -> Vec<u8> {
-        let records = self.records();
-        let mut blocks = Vec::with_capacity(BLOCK);
-        if !records.is_empty() {
-            blocks.extend(block(b"./pax", b"", b'x', records.len() as u64, Owner::default(), 0));
-            blocks.extend(&records);
-            blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
-        }
+        let mut blocks = extended(&self.records());
         let code = match self.kind {
             Kind::File => b'0',
             Kind::HardLink => b'1',
@@ -80,6 +74,29 @@ impl<'a> Member<'a> {
         }
         records
     }
+}
+
+/// The blocks that name a pipe, a device or a socket and say nothing else of it. All stand as pipes: devices would need
+/// their numbers, and tar has no type for sockets.
+pub fn special(name: &[u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    if name.len() > NAME_BYTES {
+        record(&mut records, "path", name);
+    }
+    let mut blocks = extended(&records);
+    blocks.extend(block(name, b"", b'6', 0, Owner::default(), 0));
+    blocks
+}
+
+/// The blocks of pax records for the header that comes next; none for no records.
+fn extended(records: &[u8]) -> Vec<u8> {
+    let mut blocks = Vec::with_capacity(BLOCK);
+    if !records.is_empty() {
+        blocks.extend(block(b"./pax", b"", b'x', records.len() as u64, Owner::default(), 0));
+        blocks.extend(records);
+        blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
+    }
+    blocks
 }
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::header::{Member, BLOCK};
+use super::header::{special, Member, BLOCK};
 use crate::tools::{Outcome, ToolError};
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -22,6 +22,11 @@ impl<'a> Stream<'a> {
     /// Writes the headers of a member; the content of a file has to follow.
     pub fn member(&mut self, member: &Member) -> Outcome {
         self.add(&member.blocks())
+    }
+
+    /// Writes the name of something that has no place in the archive: a pipe, a device or a socket.
+    pub fn name(&mut self, name: &[u8]) -> Outcome {
+        self.add(&special(name))
     }
 
     /// Writes as much of a file as its header says, and zeroes for what is missing of it by now.

@@ -136,7 +136,7 @@ async def workspace_export(call: Call, parameters: ExportParameters) -> Reply:
     words = f"{done.files} files, {done.bytes} bytes to {parameters.output}"
     skipped = done.skipped[:_LISTED]
     if done.skipped:
-        words += f"; left out {len(done.skipped)} ({', '.join(done.skipped_kinds)}): {', '.join(skipped)}"
+        words += f"; left out {done.skipped_count} ({', '.join(done.skipped_kinds)}): {', '.join(skipped)}"
     return Reply(words, ExportReply(parameters.output, done.files, done.bytes, skipped))
 
 

@@ -176,7 +176,7 @@ def test_sync_push(fake: FakePyro, capsys: Captured) -> None:
 
 
 def test_export(fake: FakePyro, capsys: Captured) -> None:
-    fake.answers["export_workspace"] = ExportReport("/out", 2, 3 << 20, (".git", "x"), ("git repositories", "links"))
+    fake.answers["export_workspace"] = ExportReport("/out", 2, 3 << 20, (".git", "x"), ("git repositories", "links"), 2)
     assert main(["workspace", "export", "demo", "src", "--output", "link/out/"]) == 0
     told = "[export] left out: .git\n[export] left out: x\n[export] what is left out: git repositories, links\n"
     assert capsys.readouterr() == ("/out: 2 files, 3.0 MiB\n", told)
