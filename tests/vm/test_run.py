@@ -60,9 +60,9 @@ def test_the_guest_is_a_machine_of_its_own(pyro: PyroCommand) -> None:
         "echo $$; cat /proc/sys/kernel/random/boot_id; id -u; hostname; pwd; nproc; cat /proc/1/comm;"
         " ls /sys/class/net; touch /etc/x /root/x"
     )
-    code, stdout, _ = run_sh(pyro, script, "--vcpu-count", "2")
+    code, stdout, stderr = run_sh(pyro, script, "--vcpu-count", "2")
     pid, boot, uid, hostname, folder, processors, init, *networks = stdout.decode().split()
-    assert code == 0
+    assert code == 0, stderr
     assert int(pid) > 1
     assert boot != Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert (uid, folder, processors, init, networks) == ("0", "/", "2", "init", ["lo"])
@@ -118,8 +118,8 @@ def test_both_outputs_arrive_whole_and_apart(pyro: PyroCommand) -> None:
 
 def test_input_goes_through_unchanged(pyro: PyroCommand) -> None:
     data = os.urandom(3 << 20)
-    code, stdout, _ = run_sh(pyro, "tee /dev/stderr 2>/root/copy; sha256sum </root/copy", stdin=data)
-    assert code == 0
+    code, stdout, stderr = run_sh(pyro, "tee /dev/stderr 2>/root/copy; sha256sum </root/copy", stdin=data)
+    assert code == 0, stderr
     assert stdout[: len(data)] == data
     assert stdout[len(data) :].split()[0].decode() == hashlib.sha256(data).hexdigest()
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 from pyro_mcp import phases
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client, identity
-from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import disk, no_seed
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.vmm.template import Template
+from pyro_mcp.workspace import last_words
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.template_stages import PREPARED, WAITING, Stage
 
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 _READY_SECONDS = 20.0
 # The second attempt prints the guest's console, which is slower, and decides.
 _LAST_READY_SECONDS = 60.0
-_CONSOLE_LINES = 12
 NO_DISK = -1
 """In place of a machine's disk until it is known what it begins from, or where that is all that is asked."""
 T = TypeVar("T")
@@ -49,7 +48,8 @@ async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) 
     async with AsyncExitStack() as stack:
         attempt = _Attempt(host, image, vcpu_count, mem_mib)
         machine, guest = await twice(host, lambda trial: attempt.enter(stack, trial))
-        yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
+        async with last_words.told_if_lost(machine):
+            yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
 
 
 @dataclass
@@ -113,15 +113,6 @@ def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_
     )
 
 
-def explained(error: GuestFailed, console: str) -> GuestFailed:
-    """The same error with the last that the guest's console or the VMM said."""
-    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
-    if not lines:
-        return error
-    said = "\n".join(f"  | {printable(line)}" for line in lines[-_CONSOLE_LINES:])
-    return GuestFailed(error.code, f"{error.message}; the machine's last words:\n{said}", error.hint)
-
-
 @dataclass(frozen=True)
 class _Attempt:
     host: Host
@@ -153,7 +144,7 @@ class _Attempt:
                         )
                     )
                 except GuestFailed as error:
-                    raise explained(error, machine.console()) from error
+                    raise last_words.explained(error, machine.console()) from error
                 phases.ended("session")
             stack.push_async_exit(attempt.pop_all().__aexit__)
         return machine, guest

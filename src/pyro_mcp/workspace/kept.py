@@ -20,7 +20,7 @@ from pyro_mcp.process_watch import Watched
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import channel
 from pyro_mcp.vmm.machine import Driver, MachineSpec, OpenChannel
-from pyro_mcp.workspace import boot
+from pyro_mcp.workspace import boot, last_words
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.record import WorkspaceRecord
@@ -192,7 +192,7 @@ def _log_of_start() -> Iterator[channel.BoundedLog]:
     try:
         yield printed
     except GuestFailed as error:
-        said = boot.explained(error, printed.text())
+        said = last_words.explained(error, printed.text())
         printed.close()
         raise said from error
     except OSError as error:
