@@ -2,7 +2,7 @@
 
     fake_emulator.py BEATS AFTERWARDS [QEMU's arguments]
 
-It is heard of both processors that many times, and then turns itself off (`off`), hangs without a pulse (`freeze`), or
+It is heard of two processors that many times, and then turns itself off (`off`), hangs without a pulse (`freeze`), or
 does that and has no ear for its monitor either (`deaf`).
 """
 

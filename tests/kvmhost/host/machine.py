@@ -15,7 +15,11 @@ from tests.kvmhost.host import monitor, pulse
 EVIDENCE = "registers.txt"  # in the machine's folder, of a kernel that stood still
 _CPU = "EPYC,+svm,+npt,-xsaves"
 _MEM_MIB = 4096
-_VCPUS = 2
+# With two, about every hundredth guest under Firecracker was lost while it moved megabytes: behind an exit the emulated
+# processor found none of its page tables and shut down (KVM_EXIT_SHUTDOWN, a page fault as it fetched the very next
+# instruction, with the same CR3 as before), always with the other processor busy in the same VMM. Once the host's own
+# kernel ended so. QEMU 7.2 and 10.0 are alike in this; with one processor it was not seen.
+VCPUS = 1
 _KERNEL_ARGUMENTS = (
     "console=ttyS0 loglevel=4 reboot=t panic=-1 cryptomgr.notests initcall_blacklist=init_kprobe_trace no_timer_check"
     " mitigations=off"
@@ -67,11 +71,11 @@ async def run(
         copying = asyncio.create_task(_copy(channels.output, on_output))
         try:
             async with asyncio.timeout(seconds):
-                silent = await pulse.stopped(channels.pulse, _VCPUS, silence_seconds)
+                silent = await pulse.stopped(channels.pulse, VCPUS, silence_seconds)
                 if silent is None:
                     await process.wait()
                     return Ending.TURNED_OFF
-            await monitor.take_evidence(channels.monitor, _VCPUS, silent, parts.folder / EVIDENCE)
+            await monitor.take_evidence(channels.monitor, VCPUS, silent, parts.folder / EVIDENCE)
         except TimeoutError:
             return Ending.OUT_OF_TIME
         finally:
@@ -113,7 +117,7 @@ def _command_line(parts: Parts, fds: Mapping[str, int]) -> list[str]:
     return [
         "qemu-system-x86_64",
         *("-M", "microvm,x-option-roms=off,rtc=on,acpi=on", "-bios", "qboot.rom"),
-        *("-accel", "tcg,thread=multi", "-cpu", _CPU, "-smp", str(_VCPUS), "-m", f"{_MEM_MIB}M"),
+        *("-accel", "tcg,thread=multi", "-cpu", _CPU, "-smp", str(VCPUS), "-m", f"{_MEM_MIB}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
         *("-kernel", str(parts.kernel), "-initrd", str(parts.initramfs)),
