@@ -100,7 +100,7 @@ class Places:
         freed = self.folder_bytes(workspace_id)
         with _explained(folder):
             for path in folder.iterdir() if folder.exists() else ():
-                if path.is_dir():
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 elif path.name != _UNCLAIMED:
                     path.unlink()

@@ -61,6 +61,16 @@ def test_what_a_vmm_leaves_is_removed(places: Places) -> None:
     assert Path("/etc/hostname").exists()
 
 
+def test_a_link_in_a_workspaces_folder_goes_and_what_it_leads_to_stays(places: Places, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    places.make("w-one")
+    (places.folder("w-one") / "link").symlink_to(elsewhere)
+    places.remove("w-one")
+    assert not places.folder("w-one").exists()
+    assert elsewhere.exists()
+
+
 def test_where_a_vmm_cannot_have_a_folder_it_is_said(places: Places) -> None:
     places.vmm_folder(W).write_text("in the way")
     with pytest.raises(HostUnfit) as caught:
