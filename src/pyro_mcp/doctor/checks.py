@@ -28,13 +28,13 @@ def all_checks(settings: Settings, environment: str | None) -> tuple[Check, ...]
     checks: tuple[Check, ...] = (
         Check(system.NAME, system.examine),
         Check(bundle.NAME, partial(bundle.examine, shared)),
-        Check(kvm.NAME, partial(kvm.examine, shared), kvm.SECONDS),
-        Check(qemu.NAME, partial(qemu.examine, shared), qemu.SECONDS),
+        Check(kvm.NAME, partial(kvm.examine, shared), kvm.SECONDS, heavy=True),
+        Check(qemu.NAME, partial(qemu.examine, shared), qemu.SECONDS, heavy=True),
         Check(isolation.NAME, partial(isolation.examine, shared)),
         Check(disk.NAME, partial(disk.examine, settings)),
         Check(build_tools.NAME, build_tools.examine),
         Check(network.NAME, network.examine),
-        Check(daemon.NAME, partial(daemon.examine, settings), daemon.SECONDS),
+        Check(daemon.NAME, partial(daemon.examine, settings), daemon.SECONDS, heavy=True),
         Check(environments.NAME, partial(environments.examine, shared)),
         Check(templates.NAME, partial(templates.examine, settings), templates.SECONDS),
     )

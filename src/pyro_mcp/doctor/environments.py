@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from pyro_mcp.doctor import kvm
 from pyro_mcp.doctor.report import Row, failed, failed_with, listed, passed, warning
 from pyro_mcp.doctor.shared import Shared
 from pyro_mcp.errors import PyroError
@@ -14,7 +15,7 @@ from pyro_mcp.workspace.throwaway import run_in_vm
 
 NAME = "environments"
 NAME_OF_RUN = "environment"
-SECONDS = 14.5  # the run begins when it is known whether KVM works, which takes up to eight
+SECONDS = kvm.SECONDS + 0.5  # the run begins when it is known whether KVM works, which takes up to eight
 _PROOF = ("true",)
 
 

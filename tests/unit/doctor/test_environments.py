@@ -72,6 +72,11 @@ def test_no_check_may_take_longer_than_the_whole_may(settings: Settings) -> None
     assert all(check.timeout_seconds < 15 for check in all_checks(settings, "debian:12"))
 
 
+def test_a_check_that_waits_for_the_proof_of_kvm_has_longer_than_the_proof(settings: Settings) -> None:
+    seconds = {check.name: check.timeout_seconds for check in all_checks(settings, "debian:12")}
+    assert all(seconds[name] > seconds["kvm"] for name in ("qemu", "environment"))
+
+
 def test_a_run_has_time_left_when_the_proof_of_kvm_took_all_of_its_own(settings: Settings) -> None:
     """A slow machine takes some three seconds for a guest under emulation."""
     (check,) = [check for check in all_checks(settings, "debian:12") if check.name == environments.NAME_OF_RUN]

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,30 @@ async def test_all_run_at_once_and_are_told_in_order() -> None:
     assert [row.name for row in told] == ["a", "b", "c"]
     assert report.rows == tuple(told)
     assert report.ok
+
+
+async def test_only_as_many_heavy_checks_run_at_once_as_there_are_processors_and_the_others_wait_for_none() -> None:
+    running, most, others = 0, 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await others.wait()
+        running -= 1
+
+    async def let_go() -> None:
+        others.set()
+
+    heavy = [replace(check(name, work), heavy=True) for name in "abcd"]
+    report = await run_checks([*heavy, check("light", let_go)], lambda _: None, processors=2)
+    assert report.ok
+    assert most == 2
+
+
+async def test_waiting_for_a_processor_takes_nothing_of_a_checks_time() -> None:
+    first = replace(check("first", lambda: asyncio.sleep(0.3)), heavy=True)
+    second = replace(check("second", seconds=0.2), heavy=True)
+    assert (await run_checks([first, second], lambda _: None, processors=1)).ok
 
 
 async def test_a_row_is_told_before_later_ones_are_known() -> None:
