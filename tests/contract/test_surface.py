@@ -163,7 +163,7 @@ METHODS = {
     "prune_workspaces": "*, workspace=None, dry_run=False",
     "exec_workspace": "workspace, command, *, timeout_seconds=30, stdin=None",
     "stream_in_workspace": "workspace, request",
-    "start_command": "workspace, command, *, timeout_seconds=30, wait_seconds=45",
+    "start_command": "workspace, command, *, timeout_seconds=30, wait_seconds=45, on_progress=None",
     "wait_for_command": "workspace, exec_id, *, wait_seconds=45",
     "command_status": "workspace, exec_id",
     "read_command_output": "workspace, exec_id, *, offset=0, limit=8192, grep=None",

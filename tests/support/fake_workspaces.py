@@ -224,7 +224,7 @@ class FakeWorkspaces:
         return PrunedWorkspaces(("workspace w-3k8n",), 5 << 20, request.dry_run)
 
     @asynccontextmanager
-    async def using(self, reference: str) -> AsyncIterator[SimpleNamespace]:
+    async def using(self, reference: str, _report: object = None) -> AsyncIterator[SimpleNamespace]:
         info = self._find(reference)
         if not self.live:
             raise Conflict("workspace_stopped", "it is stopped", "pyro workspace start demo")

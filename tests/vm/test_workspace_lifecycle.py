@@ -10,6 +10,7 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp.models import NOTICE, Progress
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.live import LiveWorkspace
 from pyro_mcp.workspace_models import (
@@ -19,6 +20,7 @@ from pyro_mcp.workspace_models import (
     ResetWorkspace,
     RestoreWorkspace,
 )
+from tests.support.pace import patience
 from tests.support.waiting import wait_until
 from tests.vm.engine_home import SMALL, Home, nobody
 from tests.vm.pyro_command import CHOSEN_VMM, PyroCommand
@@ -129,7 +131,18 @@ async def test_a_vmm_that_is_killed_costs_no_more_than_the_commands_under_way(ho
         with pytest.raises(GuestFailed):
             async with asyncio.timeout(30):
                 await following
-        assert await sh(workspaces, w, "cat state") == "kept\n"
+        told: list[Progress] = []
+
+        async def tell(step: object) -> None:
+            assert isinstance(step, Progress)
+            told.append(step)
+
+        assert await sh(workspaces, w, "cat state") == "kept\n"  # which had no way to tell
+        for _ in range(2):
+            async with workspaces.using(w, tell):
+                pass
+        assert [step.phase for step in told] == [NOTICE]
+        assert "was started again, because it had ended by itself" in told[0].detail
         assert workspaces.exec(w, command.exec_id).status == "lost"
 
 
@@ -148,3 +161,17 @@ async def test_a_guest_that_switches_itself_off_is_booted_again_when_it_is_wante
                 await switching_off.follow(_drop)
         assert await sh(workspaces, w, "cat state") == "kept\n"
         assert len(vmms_of(home.path)) == 1
+
+
+async def test_a_guest_that_halts_is_found_out_and_its_workspace_goes_on(home: Home) -> None:
+    """Its VMM does not end by that, and the limit of the command is a minute."""
+    async with home.daemon() as workspaces:
+        w = (await workspaces.create(SMALL, nobody)).workspace_id
+        await sh(workspaces, w, "echo kept > text; sync")
+        halted = home.vmm(w)
+        rb_halt_system = 0xCDEF0123  # of reboot(2)
+        async with workspaces.using(w) as live, asyncio.timeout(patience(40)):
+            with pytest.raises(GuestFailed):
+                await run_in(live, f"python3 -c 'import ctypes; ctypes.CDLL(None).reboot({rb_halt_system})'")
+        assert await sh(workspaces, w, "cat text") == "kept\n"
+        assert home.vmm(w) != halted

@@ -63,7 +63,7 @@ class ExecRoutes:
         wanted = await decoded(ExecRequest, request)
 
         async def produce(emit: Emit) -> None:
-            async with self.workspaces.using(reference(request)) as live:
+            async with self.workspaces.using(reference(request), emit) as live:
                 command = await live.runner.start(wanted)
             try:
                 await emit(ExecStarted(command.exec_id))
@@ -80,7 +80,7 @@ class ExecRoutes:
         check_range("wait_seconds", wanted.wait_seconds, WAIT_SECONDS_RANGE)
 
         async def produce(emit: Emit) -> None:
-            async with self.workspaces.using(reference(request)) as live:
+            async with self.workspaces.using(reference(request), emit) as live:
                 command = await live.runner.start(ExecRequest(wanted.command, wanted.timeout_seconds))
             try:
                 await emit(ExecStarted(command.exec_id))

@@ -153,7 +153,7 @@ class WorkspaceRoutes:
         """Copy between host and guest, and tell how it goes on."""
 
         async def produce(emit: Emit) -> None:
-            async with self.workspaces.using(reference(request)) as live:
+            async with self.workspaces.using(reference(request), emit) as live:
                 report = await feature(live.guest, wanted, emit)
             await emit(report)
 

@@ -76,7 +76,13 @@ class Backend(Protocol):
     async def restore_workspace(self, workspace: str, *, name: str | None = None) -> WorkspaceInfo: ...
 
     async def start_command(
-        self, workspace: str, command: Sequence[str], *, timeout_seconds: int = 30, wait_seconds: int = 45
+        self,
+        workspace: str,
+        command: Sequence[str],
+        *,
+        timeout_seconds: int = 30,
+        wait_seconds: int = 45,
+        on_progress: OnProgress | None = None,
     ) -> ExecResult: ...
 
     async def wait_for_command(self, workspace: str, exec_id: str, *, wait_seconds: int = 45) -> ExecResult: ...

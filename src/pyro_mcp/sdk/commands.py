@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyro_mcp import sdk, workspace_models
 from pyro_mcp.errors import PyroError
 from pyro_mcp.sdk.addresses import exec_path, workspace_path
-from pyro_mcp.sdk.calls import Calls
+from pyro_mcp.sdk.calls import Calls, OnProgress
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES
 
 
@@ -34,14 +34,22 @@ class CommandCalls(Calls):
         return sdk.ExecStream(self._daemon, workspace, request)
 
     def start_command(
-        self, workspace: str, command: Sequence[str], *, timeout_seconds: int = 30, wait_seconds: int = 45
+        self,
+        workspace: str,
+        command: Sequence[str],
+        *,
+        timeout_seconds: int = 30,
+        wait_seconds: int = 45,
+        on_progress: OnProgress | None = None,
     ) -> "sdk.ExecResult":
         """Run a command and wait no longer than `wait_seconds` (0 to 300); it goes on after that.
+
+        `on_progress` hears if the workspace's machine had ended and was started again for it.
 
         The answer has the beginning and the end of its output. Giving up before the answer cancels the command.
         """
         request = workspace_models.WaitedExecRequest(tuple(command), timeout_seconds, wait_seconds)
-        return self._long(sdk.ExecResult, workspace_path(workspace, "/execs/wait"), request)
+        return self._long(sdk.ExecResult, workspace_path(workspace, "/execs/wait"), request, on_progress)
 
     def wait_for_command(self, workspace: str, exec_id: str, *, wait_seconds: int = 45) -> "sdk.ExecResult":
         """Wait on for a command; also gives the result of one that has ended."""

@@ -8,7 +8,10 @@ from pyro_mcp.workspace_models import ExecInfo, ExecRequest, ExecStarted
 
 
 class ExecStream(CommandStream):
-    """A command in a workspace: `ExecStarted`, output, and last `ExecInfo`. `exec_id` is empty before its start."""
+    """A command in a workspace: `ExecStarted`, output, and last `ExecInfo`. `exec_id` is empty before its start.
+
+    First of all a `Progress` whose phase is `notice`, if the machine had ended and was started again for it.
+    """
 
     _END = ExecInfo
     _WHEN_GONE = "if the command had started it goes on: see `pyro workspace logs W`"

@@ -4,10 +4,10 @@ Memory that several processes map, such as that of a template, counts for each i
 be added up. Source: proc_pid_smaps(5), the kernel's Documentation/filesystems/proc.rst.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pyro_mcp.process_watch import Detached, start_time
+from pyro_mcp.vmm.family import family
 
 
 def bytes_of(process: Detached) -> int | None:
@@ -16,18 +16,10 @@ def bytes_of(process: Detached) -> int | None:
     Blocks for some milliseconds: the kernel goes through all memory that they have. May be called in any thread.
     """
     try:
-        taken = sum(_size(pid) for pid in _family(process.pid))
+        taken = sum(_size(pid) for pid in family(process.pid))
     except OSError:
         return None
     return taken if start_time(process.pid) == process.start_time else None
-
-
-def _family(pid: int) -> Iterator[int]:
-    """A process and all below it; a VMM and its sandbox start no more once they run."""
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from _family(int(child))
 
 
 def _size(pid: int) -> int:

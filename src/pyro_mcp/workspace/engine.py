@@ -13,7 +13,7 @@ from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
-from pyro_mcp.workspace import adopt, create, lifecycle, names, prune, unclaimed
+from pyro_mcp.workspace import adopt, create, lifecycle, names, news, prune, unclaimed
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.environments import Report
@@ -190,9 +190,10 @@ class Workspaces:
         return await prune.prune(self._core, records, dry_run=request.dry_run)
 
     @asynccontextmanager
-    async def using(self, reference: str) -> AsyncIterator[LiveWorkspace]:
+    async def using(self, reference: str, report: Report | None = None) -> AsyncIterator[LiveWorkspace]:
         """Its guest, which stays for as long as the block runs; booted if it is stopped, but not by the user.
 
+        That it was booted is told once, to the first who can be told: nothing of what ran in it before is left.
         Raises `NotFound`, `Conflict` (`workspace_stopped`, `workspace_deleted`), and as `lifecycle.boot` does.
         """
         core = self._core
@@ -201,7 +202,8 @@ class Workspaces:
             async with core.holds.shared(workspace_id):
                 live = core.machines.get(workspace_id)
                 if live is not None:
-                    async with live.resting.used():
+                    async with live.used():
+                        await news.tell(live.news, report)
                         yield live
                     return
             async with core.holds.exclusive(workspace_id):
@@ -209,6 +211,8 @@ class Workspaces:
                 _refuse_deleted(record)
                 _refuse_stopped_by_user(record)
                 await lifecycle.boot(core, record)
+                if (live := core.machines.get(workspace_id)) is not None:
+                    live.news.append(news.restarted(record))
 
     def runner_if_live(self, reference: str) -> CommandRunner | None:
         """Its commands, if its machine runs."""

@@ -109,7 +109,7 @@ async def _is_untouched(core: Core, record: WorkspaceRecord) -> bool:
     if any(datetime.fromisoformat(command.started_at) >= kept_at for command in commands):
         return False
     with contextlib.suppress(GuestFailed):
-        async with live.resting.used():
+        async with live.used():
             return not (await diff(live.guest, DiffRequest(max_bytes=0))).entries
     return False
 

@@ -6,8 +6,9 @@ watch, which holds nothing: it writes down only what is still true of that very 
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 from pyro_mcp import tasks
@@ -17,6 +18,7 @@ from pyro_mcp.guest.printable import printable
 from pyro_mcp.images import store
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached
+from pyro_mcp.process_watch import Watched
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import balloon, cgroup
 from pyro_mcp.vmm.channel import to_agent
@@ -24,6 +26,7 @@ from pyro_mcp.workspace import kept
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.deadlines import Deadlines
 from pyro_mcp.workspace.give_back import Resting
+from pyro_mcp.workspace.heartbeat import Heartbeat
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.host import FindHost
 from pyro_mcp.workspace.kept import KeptMachine
@@ -40,12 +43,21 @@ _LAST_WORDS = 300  # characters
 
 @dataclass(frozen=True)
 class LiveWorkspace:
-    """A workspace whose guest answers."""
+    """A workspace whose guest answers; `news` is what its user should know about it and has not been told."""
 
     workspace_id: str
     guest: GuestClient
     runner: CommandRunner
     resting: Resting
+    heartbeat: Heartbeat
+    news: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[None]:
+        """Its guest is used while the block runs: it has all its memory, and is watched."""
+        with self.heartbeat.used():
+            async with self.resting.used():
+                yield
 
 
 @dataclass
@@ -149,7 +161,7 @@ class Machines:
             await tasks.end(watch)
         for live in list(self._live.values()):
             await live.workspace.runner.detach()
-            await live.workspace.resting.end()
+            await _let_rest(live)
             await live.machine.leave()
         self._live.clear()
 
@@ -194,8 +206,14 @@ class Machines:
         workspace_id, guest = record.workspace_id, machine.guest
         runner = CommandRunner(workspace_id, guest, self._history)
         its_balloon = balloon.of(self._places.vmm_folder(workspace_id))
-        resting = Resting(guest, its_balloon, record.mem_mib, busy=lambda: runner.active > 0)
-        return _Live(LiveWorkspace(workspace_id, guest, runner, resting), machine)
+
+        def busy() -> bool:
+            return runner.active > 0
+
+        resting = Resting(guest, its_balloon, record.mem_mib, busy)
+        on_halt = partial(_end_halted, workspace_id, machine.vmm)
+        heartbeat = Heartbeat(guest, machine.process, busy=busy, on_halt=on_halt)
+        return _Live(LiveWorkspace(workspace_id, guest, runner, resting, heartbeat), machine)
 
     async def _adopt_commands(self, live: _Live) -> None:
         try:
@@ -216,6 +234,7 @@ class Machines:
         workspace_id = live.workspace.workspace_id
         self._live[workspace_id] = live
         live.workspace.resting.begin()
+        live.workspace.heartbeat.begin()  # for commands that an earlier daemon started
         self._deadlines.set(workspace_id, expires_at)
         live.watch = asyncio.create_task(self._see_its_end(live))
         self._watches.add(live.watch)
@@ -240,7 +259,7 @@ class Machines:
             stopped = self._records.stopped
             await asyncio.to_thread(stopped, live.workspace.workspace_id, MACHINE_DIED, live.machine.process)
         finally:
-            await live.workspace.resting.end()
+            await _let_rest(live)
             await live.workspace.runner.close()
             await live.machine.end(orderly=False)
 
@@ -248,6 +267,17 @@ class Machines:
         self._deadlines.set(live.workspace.workspace_id, None)
         if live.watch is not None:
             await tasks.end(live.watch)
-        await live.workspace.resting.end()
+        await _let_rest(live)
         await live.workspace.runner.close()
         await live.machine.end(orderly=orderly)
+
+
+async def _let_rest(live: _Live) -> None:
+    await live.workspace.heartbeat.end()
+    await live.workspace.resting.end()
+
+
+def _end_halted(workspace_id: str, vmm: Watched) -> None:
+    """End a machine whose guest has stopped; whoever waits for it is told, and its watch sees to the rest."""
+    log.warning("the guest of %s gives no sign of life and does nothing: its machine is ended", workspace_id)
+    vmm.kill()

@@ -259,7 +259,8 @@ class RunningCommand:
             async with asyncio.timeout(_END_ANSWER_SECONDS):
                 await self._guest.end(self.exec_id)
         except (TimeoutError, GuestFailed) as error:
-            log.warning("the guest does not take the end of %s: %s", self.exec_id, error)
+            why = str(error) or type(error).__name__
+            log.warning("the guest does not take the end of %s: %s", self.exec_id, why)
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self.done.wait()
@@ -276,7 +277,7 @@ class RunningCommand:
         if self._started.done():
             self._finish("timed_out", TIMED_OUT)
         else:
-            self._finish("failed", None, GuestFailed("guest_silent", "the guest did not start the command"))
+            self._finish("failed", None, _silent())
         await tasks.end(self._task)
 
     def _begin(self, action: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -303,3 +304,11 @@ class RunningCommand:
 
     def _age_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)
+
+
+def _silent() -> GuestFailed:
+    return GuestFailed(
+        "guest_silent",
+        "the guest did not start the command",
+        "it may be overloaded: try again, or end its machine and all that runs: `pyro workspace stop`, then `start`",
+    )

@@ -175,8 +175,16 @@ class FakePyro:
         return self._info(workspace)
 
     async def start_command(
-        self, workspace: str, command: Sequence[str], *, timeout_seconds: int = 30, wait_seconds: int = 45
+        self,
+        workspace: str,
+        command: Sequence[str],
+        *,
+        timeout_seconds: int = 30,
+        wait_seconds: int = 45,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> ExecResult:
+        if on_progress is not None:
+            self._give_notice("workspace", on_progress)
         self._called("start_command", command=tuple(command), timeout_seconds=timeout_seconds, wait=wait_seconds)
         self._info(workspace)
         exec_id = f"x-{len(self.commands):06x}"

@@ -95,6 +95,14 @@ async def test_exec_takes_a_line_or_words(call: Calling, fake: FakePyro) -> None
     assert asked[1]["wait"] == 3
 
 
+async def test_exec_tells_that_the_machine_had_ended(call: Calling, fake: FakePyro) -> None:
+    """A model whose server ran in there must not look for it."""
+    fake.notices = ["the workspace's machine was started again"]
+    result = await call("workspace_exec", workspace=W, command="pgrep server")
+    assert result.structured_content["note"] == fake.notices[0]
+    assert words(result).endswith("hello\n\nnote: the workspace's machine was started again")
+
+
 async def test_exec_hands_back_what_still_runs(call: Calling, fake: FakePyro) -> None:
     result = await call("workspace_exec", workspace=W, command=ENDLESS[2], wait_seconds=0)
     assert result.structured_content["status"] == "running"

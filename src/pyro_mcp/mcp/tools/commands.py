@@ -94,7 +94,7 @@ class ExecParameters:
     workspace: str
     command: Annotated[str | tuple[str, ...] | None, "shell line, or list of words"] = None
     timeout_seconds: Timeout = 30
-    wait_seconds: Annotated[int, "how long to wait here (default 45)", WAIT_SECONDS_RANGE] = 45
+    wait_seconds: Annotated[int, "wait here (default 45)", WAIT_SECONDS_RANGE] = 45
     cancel: Annotated[str | None, "exec_id of a command to stop instead"] = None
 
 
@@ -106,6 +106,7 @@ class ExecReply:
     exit_code: int | None = None
     duration_ms: int | None = None
     output_bytes: int | None = None
+    note: str | None = None
 
 
 async def workspace_exec(call: Call, parameters: ExecParameters) -> Reply:
@@ -124,6 +125,7 @@ async def workspace_exec(call: Call, parameters: ExecParameters) -> Reply:
             words,
             timeout_seconds=parameters.timeout_seconds,
             wait_seconds=min(parameters.wait_seconds, _SLICE_SECONDS),
+            on_progress=teller.progress,
         )
         # From now on it would go on without us, so it is ended where the chat host gives the call up.
         try:
@@ -133,7 +135,7 @@ async def workspace_exec(call: Call, parameters: ExecParameters) -> Reply:
         except asyncio.CancelledError:
             await _stop(call, parameters.workspace, result.info.exec_id)
             raise
-    return exec_reply(result)
+    return exec_reply(result, teller.note)
 
 
 async def _wait_on(call: Call, workspace: str, exec_id: str, seconds: float) -> ExecResult:
@@ -149,12 +151,12 @@ async def _stop(call: Call, workspace: str, exec_id: str) -> None:
             await asyncio.shield(stopping)
 
 
-def exec_reply(result: ExecResult) -> Reply:
+def exec_reply(result: ExecResult, note: str | None = None) -> Reply:
     """How a command stands, and the beginning and the end of its output."""
     info, shown = result.info, shown_output(result)
-    reply = ExecReply(info.exec_id, info.status, shown, info.exit_code, info.duration_ms, info.output_bytes)
+    reply = ExecReply(info.exec_id, info.status, shown, info.exit_code, info.duration_ms, info.output_bytes, note)
     first = standing(info.status, info.exit_code, info.duration_ms, info.exec_id)
-    return Reply(f"{first}\n{shown or SILENT}", reply)
+    return Reply(with_note(f"{first}\n{shown or SILENT}", note), reply)
 
 
 def shown_output(result: ExecResult) -> str:
@@ -205,8 +207,8 @@ TOOLS = (
         name="workspace_exec",
         title="Run a command in a workspace",
         description=(
-            "Use to run commands, builds and tests in /workspace, as root. Long output is shown head and tail. A "
-            "command still running after wait_seconds goes on; follow it with workspace_logs and the exec_id."
+            "Use to run commands, builds and tests in /workspace, as root. Long output is shown head and tail. "
+            "One still running after wait_seconds goes on; follow it with workspace_logs exec_id."
         ),
         effect=CHANGES,
         parameters=ExecParameters,
