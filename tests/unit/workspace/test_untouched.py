@@ -51,7 +51,7 @@ async def test_a_command_of_the_resets_own_second(
 
     monkeypatch.setattr(lifecycle, "diff", nothing)
     command = ExecInfo("x-1", RECORD.workspace_id, ("true",), "exited", started_at)
-    live = SimpleNamespace(guest=None, resting=SimpleNamespace(used=used))
+    live = SimpleNamespace(guest=None, used=used)
     core: Any = SimpleNamespace(
         machines=SimpleNamespace(get=lambda _id: live),
         history=SimpleNamespace(execs=lambda _id: (command,)),
