@@ -1,14 +1,14 @@
-"""What Firecracker logs, and which lines of it tell nothing of a machine.
+"""Which lines of what a VMM says tell nothing of a machine.
 
-None of its levels has what is of interest and no more: why a processor stopped is a piece of information to it, as is
-each device of a machine that it restores. Source of the words: Firecracker 1.12.1.
+None of Firecracker's levels has what is of interest and no more: why a processor stopped is a piece of information to
+it, as is each device of a machine that it restores. Source of the words: Firecracker 1.12.1, QEMU 7.2.
 """
 
 import re
 
 # "2026-11-28T20:43:49.624741338 [anonymous-instance:fc_vcpu 0] "
 _HEAD = r"\d{4}-\d\d-\d\dT[\d:.]+ \[[\w-]+:[\w -]+\] "
-_ROUTINE = (
+_FIRECRACKER = (
     r"Running Firecracker v",
     r"Listening on API socket ",
     r"API server started",
@@ -24,9 +24,11 @@ _ROUTINE = (
     r"Requested a vCPU run with immediate_exit enabled",
     r"Firecracker exiting successfully",
 )
-_ROUTINE_LINE = re.compile(f"{_HEAD}(?:{'|'.join(_ROUTINE)})")
+# Its processor model is emulated with all but what the emulator lacks.
+_QEMU = r"qemu-system-\w+: warning: TCG doesn't support requested feature: "
+_ROUTINE = re.compile(f"{_HEAD}(?:{'|'.join(_FIRECRACKER)})|{_QEMU}")
 
 
 def is_routine(line: str) -> bool:
-    """Whether Firecracker logs such a line of every machine: how it begins, is restored, and ends in good order."""
-    return _ROUTINE_LINE.match(line) is not None
+    """Whether a VMM says such a line of every machine: how it begins, is restored, and ends in good order."""
+    return _ROUTINE.match(line) is not None
