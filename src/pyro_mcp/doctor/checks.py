@@ -14,6 +14,7 @@ from pyro_mcp.doctor import (
     kvm,
     network,
     qemu,
+    state,
     system,
     templates,
 )
@@ -32,6 +33,7 @@ def all_checks(settings: Settings, environment: str | None) -> tuple[Check, ...]
         Check(qemu.NAME, partial(qemu.examine, shared), qemu.SECONDS, heavy=True),
         Check(isolation.NAME, partial(isolation.examine, shared)),
         Check(disk.NAME, partial(disk.examine, settings)),
+        Check(state.NAME, partial(state.examine, settings)),
         Check(build_tools.NAME, build_tools.examine),
         Check(network.NAME, network.examine),
         Check(daemon.NAME, partial(daemon.examine, settings), daemon.SECONDS, heavy=True),

@@ -11,7 +11,8 @@ REPORT_IT = "report it as a fault of pyro, with the output of: pyro doctor --jso
 
 
 class Status(StrEnum):
-    """FAIL: no guest can run until this is mended. WARN: guests run, but something is missing or weaker."""
+    """FAIL: no guest can run, or no workspace be used, until this is mended. WARN: they can, but something is missing
+    or weaker."""
 
     PASS = "PASS"  # noqa: S105
     WARN = "WARN"
@@ -45,7 +46,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether a guest can run here."""
+        """Whether guests can run here and workspaces be used."""
         return all(row.status is not Status.FAIL for row in self.rows)
 
     def to_json(self) -> dict[str, object]:

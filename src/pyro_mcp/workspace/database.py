@@ -14,7 +14,9 @@ from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit, PyroError
 
-DAMAGED = "state_corrupt"  # the code of the error
+# Codes of errors.
+DAMAGED = "state_corrupt"
+UNUSABLE = "home_unusable"
 _VERSION = 1
 _BUSY_SECONDS = 10.0
 _MOST_SET_ASIDE = 5  # damaged files
@@ -145,4 +147,4 @@ def _explained(path: Path, error: sqlite3.DatabaseError) -> PyroError:
 
 
 def _unusable(path: Path, why: str) -> PyroError:
-    return HostUnfit("home_unusable", f"cannot use {path} (see PYRO_HOME): {why}", "pyro doctor")
+    return HostUnfit(UNUSABLE, f"cannot use {path} (see PYRO_HOME): {why}", "pyro doctor")

@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pyro_mcp.errors import GuestFailed
+from pyro_mcp.guest.mux import StreamReset
 from pyro_mcp.guest.printable import printable
+from pyro_mcp.vmm import routine_log
 from pyro_mcp.vmm.machine import Machine
 
 _CONSOLE_LINES = 12
 # A channel is closed before the process that had it has ended.
 _END_SECONDS = 0.5
+_AGAIN = "try again; if that happens again, give it more memory with --mem-mib, or run `pyro doctor`"
 
 
 def explained(error: GuestFailed, console: str) -> GuestFailed:
-    """The same error with the last that the guest's console or the VMM said."""
-    lines = [line.rstrip() for line in console.splitlines() if line.strip()]
+    """The same error with the last that the guest's console or the VMM said, but for what the VMM always says."""
+    lines = [line.rstrip() for line in console.splitlines() if line.strip() and not routine_log.is_routine(line)]
     if not lines:
         return error
     said = "\n".join(f"  | {printable(line)}" for line in lines[-_CONSOLE_LINES:])
@@ -25,7 +28,8 @@ def explained(error: GuestFailed, console: str) -> GuestFailed:
 
 @asynccontextmanager
 async def told_if_lost(machine: Machine) -> AsyncIterator[None]:
-    """Around the use of a guest that is up: where that fails because its VMM has ended, the error says how it ended.
+    """Around the use of a guest that is up, in a machine that is thrown away: where that fails because its VMM has
+    ended, the error says how it ended. Of a guest that went away its hint speaks of no workspace.
 
     Whoever runs a command has no other way to learn whether the guest reset itself or something killed its VMM.
     """
@@ -36,8 +40,17 @@ async def told_if_lost(machine: Machine) -> AsyncIterator[None]:
             async with asyncio.timeout(_END_SECONDS):
                 await machine.process.wait()
         code = machine.process.exit_code
-        if code is None:
+        if code is None and not isinstance(error, StreamReset):
             raise
-        how = f"its VMM ended with exit code {code}" if code >= 0 else f"its VMM was killed by signal {-code}"
-        lost = GuestFailed(error.code, f"{error.message} ({how})", error.hint)
-        raise explained(lost, machine.console()) from error
+        how = "" if code is None else f" ({_how_ended(code)})"
+        hint = _AGAIN if isinstance(error, StreamReset) else error.hint
+        lost = GuestFailed(error.code, f"{error.message}{how}", hint)
+        raise (lost if code is None else explained(lost, machine.console())) from error
+
+
+def _how_ended(code: int) -> str:
+    """How a VMM ended. Nothing asks one to end in good order but its guest, which says so to nobody else."""
+    if code < 0:
+        return f"its VMM was killed by signal {-code}"
+    why = ", as when its guest restarts or panics" if code == 0 else ""
+    return f"its VMM ended with exit code {code}{why}"

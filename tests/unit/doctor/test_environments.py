@@ -52,7 +52,7 @@ async def test_nothing_is_pulled_to_be_run(settings: Settings) -> None:
 def test_the_checks_go_from_the_ground_up(settings: Settings) -> None:
     names = [check.name for check in all_checks(settings, None)]
     assert names == [
-        *("platform", "runtime", "kvm", "qemu", "isolation", "disk"),
+        *("platform", "runtime", "kvm", "qemu", "isolation", "disk", "workspaces"),
         *("build", "network", "daemon", "environments", "templates", "chat-hosts"),
     ]
 
