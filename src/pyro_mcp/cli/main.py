@@ -5,11 +5,11 @@ Start-up is kept short: only the module of the command that is typed gets import
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from pyro_mcp.cli import streams
 from pyro_mcp.version import __version__
 
+TYPE_CHECKING = False  # as in `pyro_mcp`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Sequence
