@@ -3,8 +3,8 @@
 import errno
 
 _LIMITS = {
-    errno.EFBIG: "the size of files, `ulimit -f`",
-    errno.EMFILE: "open files, `ulimit -n`",
+    errno.EFBIG: "the size of files (`ulimit -f`)",
+    errno.EMFILE: "open files (`ulimit -n`)",
 }
 
 
@@ -13,4 +13,7 @@ def limit_hint(error: OSError) -> str | None:
     limit = _LIMITS.get(error.errno or 0)
     if limit is None:
         return None
-    return f"raise the limit on {limit}; the daemon has those of the shell that started it, until it is ended"
+    return (
+        f"raise the limit on {limit}, and end the daemon, which keeps the limits of the shell that started it; "
+        "`pyro doctor` names its process"
+    )
