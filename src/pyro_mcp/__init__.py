@@ -4,10 +4,9 @@ The names below are the public interface for programs; `pyro` and the MCP server
 return is in `pyro_mcp.sdk`, what they raise in `pyro_mcp.errors`.
 """
 
-from typing import TYPE_CHECKING
-
 from pyro_mcp.version import __version__
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` takes half of the time until `pyro` can take a Ctrl-C
 if TYPE_CHECKING:
     from pyro_mcp.errors import PyroError as PyroError
     from pyro_mcp.sdk import Pyro as Pyro

@@ -13,5 +13,9 @@ def utf8_words(words: Sequence[str]) -> tuple[str, ...]:
             try:
                 word.encode()
             except UnicodeEncodeError:
-                raise InvalidRequest("bad_command", f"the command is not UTF-8: {word!r}") from None
+                raise InvalidRequest(
+                    "bad_command",
+                    f"the command is not UTF-8: {os.fsencode(word)!r}",
+                    "a command's words must be UTF-8; other bytes can go to its input",
+                ) from None
     return tuple(words)

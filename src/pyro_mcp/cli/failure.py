@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pyro_mcp.cli.streams import silence, tell
 from pyro_mcp.errors import HostUnfit, InternalError, Interrupted, PyroError
 
+_ANY_WORKSPACE = " W`"  # at the end of a command in a hint of those who do not know which one it is
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports a writer whose reader went away
 # What writing to a descriptor fails with. Errors of opening something name a file, those of sockets are others.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -16,9 +17,10 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF
 
 @dataclass
 class Outcome:
-    """The exit code of the command that ran in the block."""
+    """The exit code of the command that ran in the block, and the workspace that it was about, as it was typed."""
 
     exit_code: int = 0
+    workspace: str | None = None
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def reported(as_json: bool) -> Iterator[Outcome]:
         silence(sys.stdout)  # nobody reads any more
         outcome.exit_code = _BROKEN_PIPE
     except PyroError as error:
-        outcome.exit_code = _tell(error, as_json)
+        outcome.exit_code = _tell(_about(error, outcome.workspace), as_json)
     except Exception as error:
         outcome.exit_code = _tell(_unexpected(error), as_json)
 
@@ -58,6 +60,15 @@ def _unexpected(error: Exception) -> PyroError:
 
     tell("".join(traceback.format_exception(error)))
     return InternalError("internal", "this is a fault of pyro's own")
+
+
+def _about(error: PyroError, workspace: str | None) -> PyroError:
+    """The error, with the workspace where its hint names commands for any (`pyro workspace logs W`)."""
+    if error.hint and workspace and _ANY_WORKSPACE in error.hint:
+        import shlex
+
+        error.hint = error.hint.replace(_ANY_WORKSPACE, f" {shlex.quote(workspace)}`")
+    return error
 
 
 def _tell(error: PyroError, as_json: bool) -> int:

@@ -13,7 +13,11 @@ def text_of(given: str | None, file: str | None, *, most: int) -> str:
     """
     data = os.fsencode(given) if given is not None else _read(file or "-", most)
     if len(data) > most:
-        raise InvalidRequest("file_too_large", f"that is more than the {most >> 20} MiB that can be sent at once")
+        raise InvalidRequest(
+            "file_too_large",
+            f"that is more than the {most >> 20} MiB that can be sent at once",
+            "put it into a folder and copy that with `pyro workspace sync push`, which takes larger files",
+        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -35,4 +39,4 @@ def _read(file: str, most: int) -> bytes:
         raise NotFound("path_not_found", f"there is no file {file!r}", "check the path") from None
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "not a path"
-        raise InvalidRequest("bad_path", f"cannot read {file!r}: {said}") from None
+        raise InvalidRequest("bad_path", f"cannot read {file!r}: {said}", "give a file, or - for the input") from None

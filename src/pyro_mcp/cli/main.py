@@ -5,14 +5,16 @@ Start-up is kept short: only the module of the command that is typed gets import
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from pyro_mcp.cli import streams
 from pyro_mcp.version import __version__
 
+TYPE_CHECKING = False  # as in `pyro_mcp`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Sequence
+
+    from pyro_mcp.cli.parsing import HelpfulParser
 
 # In the order of the help text: what it is called, and what it does.
 COMMANDS = {
@@ -23,6 +25,9 @@ COMMANDS = {
     "doctor": "prove that this host can run guests, or say what mends it",
     "completion": "print the completion script for a shell",
 }
+
+# Those with a command for a guest behind `--`.
+WITH_COMMAND = (("run",), ("workspace", "exec"))
 
 _EPILOG = """\
 From zero to a command in a VM of its own, and to a chat host that works in one:
@@ -47,14 +52,27 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line and return its exit code: 0 ok, 1 the user's problem, 2 ours, or the guest's own."""
     streams.ensure_open()
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["--version"]:
-        return _print_version()
+    try:
+        return _print_version() if words == ["--version"] else _run(words)
+    except KeyboardInterrupt:
+        return _interrupted("--json" in _own_words(words))
+
+
+def _run(words: list[str]) -> int:
     from pyro_mcp.cli.failure import reported
 
     with reported("--json" in _own_words(words)) as outcome:
         arguments = _parse(words)
+        outcome.workspace = getattr(arguments, "workspace", None)
         outcome.exit_code = import_module(f"pyro_mcp.cli.commands.{arguments.verb}").execute(arguments)
     return outcome.exit_code
+
+
+def _interrupted(as_json: bool) -> int:
+    """Say that the user stopped it while `reported` was not there yet, or not any more; nothing is imported for it."""
+    in_json = '{"error": {"code": "interrupted", "message": "interrupted", "hint": null}}\n'
+    streams.tell(in_json if as_json else "pyro: error: interrupted [interrupted]\n")
+    return 130
 
 
 def _print_version() -> int:
@@ -73,22 +91,32 @@ def _parse(words: list[str]) -> "argparse.Namespace":
     wanted = next((word for word in words if not word.startswith("-")), "")
     from pyro_mcp.errors import InvalidRequest
 
-    own, command = _split(words)
+    own, command = _split(words) if _takes_command(words) else (words, None)
+    if own.count("--") > 1:  # which argparse would drop, or fall over
+        raise InvalidRequest("bad_usage", "`--` ends the options, and stands there twice", "a file called -- is ./--")
     parser = build_parser([wanted])
     arguments, unknown = parser.parse_known_args(own)
     takes_command = "command" in arguments
     misplaced = takes_command and command is None and unknown and not unknown[0].startswith("-")
     if unknown and not misplaced:
-        arguments.parser.refuse(unknown)
+        _refuse(arguments.parser, own, unknown)
     if takes_command:
         if not command or not command[0]:
             why = f": {unknown[0]!r} does not stand behind `--`" if misplaced else ""
             hint = f"put the command behind `--`: {arguments.example}"
             raise InvalidRequest("no_command", f"there is no command to run{why}", hint)
         arguments.command = command
-    elif command is not None:
-        arguments.parser.error(f"`{arguments.parser.prog}` takes no command behind `--`")
     return arguments
+
+
+def _refuse(parser: "HelpfulParser", own: list[str], unknown: list[str]) -> None:
+    """Refuse what nothing takes; `--` itself, which ends the options, is no such word."""
+    before, behind = _split(own)
+    strange = [word for word in unknown if word != "--"]
+    if strange and behind and all(word in behind for word in strange):
+        parser.error(f"`{parser.prog}` takes no command behind `--`")
+    if strange:
+        parser.refuse([word for word in strange if word in before] or strange)
 
 
 def build_parser(verbs: "Collection[str]") -> "argparse.ArgumentParser":
@@ -107,6 +135,12 @@ def build_parser(verbs: "Collection[str]") -> "argparse.ArgumentParser":
         if module is not None:
             module.configure(sub)
     return parser
+
+
+def _takes_command(words: list[str]) -> bool:
+    """Whether what stands behind `--` is a command for a guest; elsewhere `--` ends the options, as usual."""
+    named = tuple(word for word in _own_words(words) if not word.startswith("-"))
+    return any(named[: len(path)] == path for path in WITH_COMMAND)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:

@@ -26,9 +26,11 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=_Layout, allow_abbrev=False)
+        self._given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in `argparse`; `parser` in what is parsed is the one of the innermost sub-command."""
+        self._given = args or ()
         parsed, unknown = super().parse_known_args(args, namespace)
         if "parser" not in parsed:
             parsed.parser = self
@@ -61,7 +63,21 @@ class HelpfulParser(argparse.ArgumentParser):
         (sys.stdout if file is None else file).write(message)
 
     def error(self, message: str) -> NoReturn:
+        """Raise `InvalidRequest`. A flag that is missing because it was misspelt is told as misspelt."""
+        if message.endswith("is required") or "are required:" in message:
+            unknown = [word for word in _before_dashes(self._given) if self._is_unknown_flag(word)]
+            if unknown:
+                self.refuse(unknown)
         raise InvalidRequest("bad_usage", message, f"see `{self.prog} -h`")
+
+    def _is_unknown_flag(self, word: str) -> bool:
+        """Whether argparse takes the word for a flag (not for a negative number, or for text), and does not know it."""
+        looks_like_one = word[:1] == "-" and word.lstrip("-")[:1].isalpha() and " " not in word
+        return looks_like_one and word.partition("=")[0] not in self._option_string_actions
+
+
+def _before_dashes(words: "Sequence[str]") -> "Sequence[str]":
+    return words[: words.index("--")] if "--" in words else words
 
 
 class LateParser(HelpfulParser):

@@ -5,7 +5,10 @@ Imported by everything that `pyro` does, `--version` too: it stands on `os` and 
 
 import os
 import sys
-from typing import TextIO
+
+TYPE_CHECKING = False  # as in `pyro_mcp`
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -34,7 +37,7 @@ def tell(text: str) -> None:
         silence(sys.stderr)
 
 
-def silence(stream: TextIO) -> None:
+def silence(stream: "TextIO") -> None:
     """Point a stream that cannot be written away, so that the interpreter's last flush of it succeeds."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

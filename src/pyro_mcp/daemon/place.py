@@ -1,6 +1,7 @@
 """Where the daemon of a PYRO_HOME is found: its socket, its lock, its log."""
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -119,6 +120,12 @@ def _using(path: Path, failure: type[OSError] = OSError) -> Iterator[None]:
     try:
         yield
     except failure as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostUnfit(
+                "no_disk_space",
+                f"the disk of {path} (see PYRO_HOME) is full",
+                "free some space, or set PYRO_HOME to a folder on another disk",
+            ) from error
         raise HostUnfit(
             "home_unusable",
             f"cannot use {path} (see PYRO_HOME): {error.strerror}",

@@ -66,7 +66,12 @@ _MEANINGS: dict[str, tuple[type[PyroError], str, str | None]] = {
     ),
     "not_a_file": (InvalidRequest, "not_a_file", "only plain files can be read and written"),
     "no_space": (HostUnfit, "workspace_full", "the workspace's disk is full: delete something in it"),
-    "read_only": (Conflict, "read_only", None),
+    "read_only": (
+        Conflict,
+        "read_only",
+        "the workspace's disk takes no more writes, as after this host's disk was full: free space on this host, then "
+        "`pyro workspace stop W` and `pyro workspace start W`",
+    ),
     "bad_archive": (InvalidRequest, "bad_archive", None),
     "bad_patch": (InvalidRequest, "bad_patch", "give it as a unified diff, as `git diff` writes them"),
     "patch_failed": (InvalidRequest, "patch_failed", "nothing was changed; read the file and make the patch anew"),
@@ -212,7 +217,7 @@ def _stalled(name: str, seconds: float) -> GuestFailed:
     return GuestFailed(
         "guest_stalled",
         f"the guest did nothing about `{name}` for {seconds:g} s",
-        "try again; if it goes on, `pyro workspace stop` and `pyro workspace start` boot it anew",
+        "try again; if it goes on, `pyro workspace stop W` and `pyro workspace start W` boot it anew",
     )
 
 

@@ -17,6 +17,7 @@ from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
 from pyro_mcp.images.rootfs import missing_program
 from pyro_mcp.images.store import sync_folder
+from pyro_mcp.resource_limits import limit_hint
 from pyro_mcp.to_the_end import to_the_end
 
 NO_SPACE = "no_disk_space"
@@ -154,4 +155,5 @@ def _mapped(error: OSError, folder: Path) -> HostUnfit:
             "free some space (pyro workspace prune, pyro env prune), or set PYRO_HOME to another disk",
         )
     why = error.strerror or str(error)
-    return HostUnfit("disk_failed", f"cannot make a disk in {folder}: {why}", "make that folder writable for pyro")
+    hint = limit_hint(error) or "make that folder writable for pyro"
+    return HostUnfit("disk_failed", f"cannot make a disk in {folder}: {why}", hint)

@@ -59,7 +59,7 @@ def output_path(path: str | os.PathLike[str]) -> str:
 def _text(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if not text or "\0" in text:
-        raise InvalidRequest("bad_path", f"{text!r} is not a path")
+        raise InvalidRequest("bad_path", f"{text!r} is not a path", "give the path of a file or folder")
     return text
 
 

@@ -50,7 +50,11 @@ class Landing:
             raise
         self._only_file: bytes | None = None
         self.tally = Tally(
-            max_bytes=self._room(), max_entries=MAX_ENTRIES, block_bytes=_BLOCK_BYTES, refusal=self._too_large
+            max_bytes=self._room(),
+            max_entries=MAX_ENTRIES,
+            block_bytes=_BLOCK_BYTES,
+            refusal=self._too_large,
+            too_many=_too_many,
         )
         self.skipped = Skipped()
 
@@ -111,8 +115,14 @@ class Landing:
     def _check_free(self) -> bool:
         """True if an empty folder is to be replaced. Raises `Conflict` if there is anything else."""
         try:
-            if not stat.S_ISDIR(os.stat(self._name, dir_fd=self._parent, follow_symlinks=False).st_mode):
-                raise exists(self._output)
+            found = os.stat(self._name, dir_fd=self._parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # in a folder that we may not enter, say: nothing is known of what is there
+            raise self._failed(error) from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise exists(self._output)
+        try:
             fd = os.open(self._name, _FOLDER, dir_fd=self._parent)
         except FileNotFoundError:
             return False
@@ -174,6 +184,14 @@ class Landing:
             if fd >= 0:
                 os.close(fd)
         self._staged = self._parent = -1
+
+
+def _too_many(what: str) -> PyroError:
+    return InvalidRequest(
+        "export_too_large",
+        f"{what}: more than one export carries",
+        "export its folders one by one, or pack them into an archive in the workspace and export that",
+    )
 
 
 def _open_parent(output: Path) -> int:

@@ -30,7 +30,8 @@ class Tally:
     `files` counts everything that is not a folder; `skipped` what has no place in a workspace (sockets, devices),
     `changed` files that were cut or padded because they changed while they were read. `bytes` are those of contents;
     `taken`, which `max_bytes` limits, is the room for them: with `block_bytes` each entry takes whole blocks, at least
-    one. `kept` are the bytes of names that are remembered.
+    one. `kept` are the bytes of names that are remembered. What is over a limit is refused with `refusal`, and with
+    `too_many` where it is not the contents, but the number of entries or what their names take.
     """
 
     max_bytes: int = MAX_BYTES
@@ -45,9 +46,10 @@ class Tally:
     changed: int = 0
     stopped: bool = False
     refusal: Callable[[str], PyroError] = too_large
+    too_many: Callable[[str], PyroError] = too_large
 
     def add(self, size: int = 0, *, folder: bool = False) -> None:
-        """Count one entry. Raises what `refusal` makes when it is one too many, `Stopped` after `stop`."""
+        """Count one entry. Raises what `refusal` or `too_many` make of one too many, `Stopped` after `stop`."""
         self.pass_over()
         self.files += not folder
         self.bytes += size
@@ -61,13 +63,13 @@ class Tally:
             raise Stopped
         self.entries += 1
         if self.entries > self.max_entries:
-            raise self.refusal(f"more than {self.max_entries:,} files and folders")
+            raise self.too_many(f"more than {self.max_entries:,} files and folders")
 
     def keep(self, size: int) -> None:
-        """Count a name of `size` bytes that is remembered. Raises what `refusal` makes when it is one too many."""
+        """Count a name of `size` bytes that is remembered. Raises what `too_many` makes when it is one too many."""
         self.kept += size
         if self.kept > MAX_KEPT_BYTES:
-            raise self.refusal(f"more than {MAX_KEPT_BYTES >> 20} MiB of names")
+            raise self.too_many(f"more than {MAX_KEPT_BYTES >> 20} MiB of names")
 
     def _room_for(self, size: int) -> int:
         return max(1, -(-size // self.block_bytes)) * self.block_bytes if self.block_bytes else size

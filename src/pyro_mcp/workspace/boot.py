@@ -13,6 +13,7 @@ from pyro_mcp import phases
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client, identity
 from pyro_mcp.images import disk, no_seed
+from pyro_mcp.resource_limits import limit_hint
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import last_words
@@ -154,7 +155,12 @@ async def _entered(stack: AsyncExitStack, driver: Driver, spec: MachineSpec) -> 
     try:
         return await stack.enter_async_context(driver.boot(spec))
     except OSError as error:
-        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
+        raise not_started(error) from error
+
+
+def not_started(error: OSError) -> HostUnfit:
+    """The error for a machine whose VMM or sandbox this host does not start."""
+    return HostUnfit("vmm_failed", f"the machine cannot be started: {error}", limit_hint(error) or "pyro doctor")
 
 
 async def _fresh_disk(cache_dir: Path, template: Template | None) -> int:

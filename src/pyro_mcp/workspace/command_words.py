@@ -16,13 +16,17 @@ def check_command(command: tuple[str, ...], timeout_seconds: int) -> None:
     if not command or not command[0]:
         raise InvalidRequest("no_command", "there is no command to run", _WHAT_A_COMMAND_IS)
     if any("\0" in word for word in command):
-        raise InvalidRequest("bad_command", "the command holds a NUL byte")
+        raise InvalidRequest("bad_command", "the command holds a NUL byte", "only its input can hold one")
     try:
         "".join(command).encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("bad_command", "the command is not Unicode text") from None
+        raise InvalidRequest("bad_command", "the command is not Unicode text", "its words must be UTF-8") from None
     if len(json.dumps(command)) > _COMMAND_BYTES:
-        raise InvalidRequest("bad_command", f"the command is too long: over {_COMMAND_BYTES // 1024} KiB encoded")
+        raise InvalidRequest(
+            "bad_command",
+            f"the command is too long: over {_COMMAND_BYTES // 1024} KiB encoded",
+            "put what is long into a file, or into its input",
+        )
     check_range("--timeout-seconds", timeout_seconds, TIMEOUT_SECONDS_RANGE)
 
 

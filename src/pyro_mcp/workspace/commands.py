@@ -160,7 +160,8 @@ class CommandRunner:
             GuestFailed(
                 "workspace_stopped",
                 "the workspace's machine was ended while it was used: at its time limit, or by somebody",
-                "`pyro workspace status` says why; the next use starts it again, unless the user stopped it",
+                f"`pyro workspace status {self._workspace_id}` says why; the next use starts it again, unless the user "
+                "stopped it",
             ),
             lost=True,
         )
@@ -169,7 +170,9 @@ class CommandRunner:
         """The daemon ends and the machine lives on, with its commands: nothing is recorded."""
         await self._leave(
             DaemonFailed(
-                "daemon_ended", "the daemon ended; the command goes on", "find it again with `pyro workspace logs`"
+                "daemon_ended",
+                "the daemon ended; the command goes on",
+                f"find it again with `pyro workspace logs {self._workspace_id}`",
             ),
             lost=False,
         )

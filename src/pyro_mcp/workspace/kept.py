@@ -197,7 +197,7 @@ def _log_of_start() -> Iterator[channel.BoundedLog]:
         raise said from error
     except OSError as error:
         printed.close()
-        raise HostUnfit("vmm_failed", f"the machine cannot be started: {error}", "pyro doctor") from error
+        raise boot.not_started(error) from error
     except BaseException:
         printed.close()
         raise

@@ -47,7 +47,10 @@ HEAVY = ("asyncio", "http.client", "email", "ssl", "subprocess", "starlette", "u
 def test_version_imports_nothing() -> None:
     modules = _modules_after("--version")
     assert (
-        _heavy(modules, ["argparse", "asyncio", "http", "http.client", "json", "starlette", "dataclasses", "pathlib"])
+        _heavy(
+            modules,
+            ["argparse", "asyncio", "http", "http.client", "json", "starlette", "dataclasses", "pathlib", "typing"],
+        )
         == set()
     )
     assert {name for name in modules if name.startswith("pyro_mcp")} <= {
@@ -116,6 +119,32 @@ def test_usage_errors(words: list[str]) -> None:
     ended = _pyro(*words)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "[bad_usage]" in ended.stderr
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from pyro_mcp.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["failure", "parsing", "commands.env"])
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=" ".join)
+def test_an_interrupt_at_the_very_start(module: str, flags: list[str]) -> None:
+    script = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING, f"pyro_mcp.cli.{module}", "env", "list", *flags]
+    ended = subprocess.run(script, capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    if flags:
+        assert json.loads(ended.stderr)["error"] == {"code": "interrupted", "message": "interrupted", "hint": None}
+    else:
+        assert ended.stderr == "pyro: error: interrupted [interrupted]\n"
 
 
 def test_a_request_of_a_fresh_user(daemon_client: DaemonClient, settings: Settings) -> None:

@@ -11,8 +11,9 @@ from pyro_mcp.cli.failure import reported
 from pyro_mcp.errors import GuestFailed, Interrupted, NotFound, PyroError
 
 
-def _run(error: BaseException | None, *, as_json: bool = False) -> int:
+def _run(error: BaseException | None, *, as_json: bool = False, workspace: str | None = None) -> int:
     with reported(as_json) as outcome:
+        outcome.workspace = workspace
         outcome.exit_code = 7
         if error is not None:
             raise error
@@ -42,6 +43,16 @@ def test_an_error_of_several_lines_has_its_code_in_the_first(capsys: pytest.Capt
     assert capsys.readouterr().err == (
         "pyro: error: hunk 2 does not fit [patch_failed]\n  -one\n  | two\n  hint: read the file\n"
     )
+
+
+@pytest.mark.parametrize(("workspace", "shown"), [(None, "W"), ("demo", "demo"), ("w 1", "'w 1'")])
+def test_a_hint_names_the_workspace_that_was_typed(
+    capsys: pytest.CaptureFixture[str], workspace: str | None, shown: str
+) -> None:
+    error = NotFound("file_not_found", "no W`", "`pyro workspace file list W`, then `pyro workspace stop W`")
+    assert _run(error, workspace=workspace) == 1
+    hint = f"`pyro workspace file list {shown}`, then `pyro workspace stop {shown}`"
+    assert capsys.readouterr().err == f"pyro: error: no W` [file_not_found]\n  hint: {hint}\n"
 
 
 def test_an_error_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

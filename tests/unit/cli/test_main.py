@@ -1,11 +1,14 @@
 """One command line at a time: what it asks of the SDK, what it prints where, and what it ends with."""
 
+import argparse
 import json
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from pyro_mcp.cli.main import COMMANDS, main
+from pyro_mcp.cli.main import COMMANDS, WITH_COMMAND, build_parser, main
+from pyro_mcp.cli.parsing import load_all
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.images.catalog import CATALOG
@@ -165,6 +168,14 @@ def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
         ("workspace diff W -x", "no flag -x", "hint: see `pyro workspace diff -h`"),
         ("workspace diff W more -", "unrecognized arguments: more -", "hint: see `pyro workspace diff -h`"),
         ("workspace list -- x", "`pyro workspace list` takes no command", "hint: see `pyro workspace list -h`"),
+        ("workspace status demo -- ls", "`pyro workspace status` takes no command", "see `pyro workspace status -h`"),
+        ("workspace diff W --xyzzy -- x", "no flag --xyzzy", "hint: see `pyro workspace diff -h`"),
+        ("workspace file read W -- --", "stands there twice", "hint: a file called -- is ./--"),
+        ("workspace export W a --output-path F", "no flag --output-path", "--output? see `pyro workspace export -h`"),
+        ("workspace file write W a --txt=x", "no flag --txt", "--text? see `pyro workspace file write -h`"),
+        ("workspace file write W --text -5", "are required: PATH", "hint: see `pyro workspace file write -h`"),
+        ("workspace file read W -dash", "no flag -dash", "hint: see `pyro workspace file read -h`"),
+        ("env inspect -- --json x", "takes no command", "hint: see `pyro env inspect -h`"),
         ("wrkspace list", "no command 'wrkspace'", "did you mean workspace? see `pyro -h`"),
         ("work", "no command 'work'", "did you mean workspace? see `pyro -h`"),
         ("workspace creat debian:12", "no command 'creat'", "did you mean create? see `pyro workspace -h`"),
@@ -180,6 +191,27 @@ def test_what_nothing_takes(capsys: pytest.CaptureFixture[str], typed: str, mess
     assert message in first
     assert first.endswith(" [bad_usage]")
     assert hint in second
+
+
+def test_the_dashes_with_nothing_behind_them_change_nothing(capsys: pytest.CaptureFixture[str], fake: FakePyro) -> None:
+    assert main(["env", "list", "--"]) == 0
+    assert "debian:12" in capsys.readouterr().out
+
+
+def test_the_commands_with_a_command_for_a_guest_are_known_before_they_are_parsed() -> None:
+    parser = build_parser(COMMANDS)
+    load_all(parser)
+    assert {path for path, leaf in _leaves(parser, ()) if leaf.get_default("command") == []} == set(WITH_COMMAND)
+
+
+def _leaves(
+    parser: argparse.ArgumentParser, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from _leaves(child, (*path, name))
 
 
 def test_an_empty_command_name_is_like_no_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,6 +249,8 @@ def test_requests_that_a_daemon_refuses(
         out, err = capsys.readouterr()
         assert out == ""
         assert f"[{code}]" in err
+        assert "  hint: " in err
+        assert "udcff" not in err
         assert main(["run", environment, *flags, "--json", "--", *command]) == 1
         assert json.loads(capsys.readouterr().err)["error"]["code"] == code
     wrong = ("--vcpu-count=33", "--vcpu-count=0", "--mem-mib=-1", "--timeout-seconds=0", "--ttl-seconds=99999999999999")

@@ -69,6 +69,17 @@ def test_a_folder_that_cannot_be_closed_to_others_is_named(tmp_path: Path, monke
     assert str(tmp_path) in caught.value.message
 
 
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(HostUnfit, match=r"PYRO_HOME.* is full") as caught:
+        DaemonPlace(tmp_path).prepare()
+    assert caught.value.code == "no_disk_space"
+    assert "free some space" in str(caught.value.hint)
+
+
 def test_a_folder_that_its_owner_may_not_enter_is_named(place: DaemonPlace) -> None:
     place.listen().close()
     place.home.chmod(0)

@@ -158,6 +158,7 @@ async def test_a_failure_means_one_of_our_errors(code: str, kind: type[PyroError
         await _answer(saying(frame(STDERR, complaint), exit_code=1))
     assert type(caught.value) is kind
     assert (caught.value.code, caught.value.message) == (ours, "line one\nline \ufffd[31mtwo\ufffd")
+    assert ("`pyro workspace stop W`" in str(caught.value.hint)) == (code == "read_only")
 
 
 @pytest.mark.parametrize(

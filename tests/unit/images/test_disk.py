@@ -187,6 +187,22 @@ async def test_a_disk_that_cannot_be_written_is_told_of(
     os.close(blank)
 
 
+@pytest.mark.parametrize(("code", "limit"), [(errno.EFBIG, "`ulimit -f`"), (errno.EMFILE, "`ulimit -n`")])
+async def test_a_limit_of_the_daemons_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, limit: str
+) -> None:
+    def fail(_blank: int, _target: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(disk, "_fill", fail)
+    blank = os.memfd_create("blank")
+    with pytest.raises(HostUnfit) as caught:
+        await disk.clone(blank, tmp_path)
+    os.close(blank)
+    assert limit in str(caught.value.hint)
+    assert "writable" not in str(caught.value.hint)
+
+
 async def test_a_cache_that_cannot_be_used_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "disks").write_text("no folder")
     with pytest.raises(HostUnfit) as caught:

@@ -356,6 +356,7 @@ def test_what_is_no_path_is_refused_before_it_is_sent(settings: Settings, path: 
         with pytest.raises(InvalidRequest) as caught:
             call()
         assert caught.value.code == "bad_path"
+        assert caught.value.hint
     assert not settings.home.exists()
 
 

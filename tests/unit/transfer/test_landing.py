@@ -17,6 +17,7 @@ from pyro_mcp.transfer import tree_writer
 from pyro_mcp.transfer.landing import Landing
 from pyro_mcp.transfer.names import BadName, stays_inside
 from pyro_mcp.transfer.tar_reader import BadTar
+from tests.support.other_user import as_user
 from tests.support.trees import Sketch, draw_tree, sample_tree, seen, sketches, tar_bytes
 
 Members = tuple[str, str, bytes | str]
@@ -284,6 +285,25 @@ def test_places_that_are_none_are_refused(tmp_path: Path, path: str, kind: type[
     assert refused.value.code == code
 
 
+def test_a_place_in_a_folder_that_its_user_may_not_enter_is_no_place_that_is_taken() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # the folders above pytest's own are root's alone
+        closed = Path(folder, "closed")
+        (closed / "folder").mkdir(parents=True)
+        closed.chmod(0)
+        with as_user(Path(folder)):
+            for name in ("new", "folder"):
+                with pytest.raises(InvalidRequest, match=r"no permission to write .*/closed/") as refused:
+                    Landing(closed / name)
+                assert refused.value.code == "not_writable"
+        closed.chmod(0o700)
+
+
+def test_a_name_that_no_file_can_have_is_no_place_that_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="File name too long") as refused:
+        Landing(tmp_path / ("x" * 256))
+    assert refused.value.code == "write_failed"
+
+
 def test_a_parent_that_is_swapped_for_a_link_redirects_nothing(tmp_path: Path) -> None:
     (tmp_path / "parent").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -312,6 +332,17 @@ def test_a_disk_that_is_full_is_told_of(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(HostUnfit) as refused:
         land(tmp_path / "x", tar_bytes(TOP, F))
     assert refused.value.code == "no_disk_space"
+    assert os.listdir(tmp_path) == []
+
+
+def test_too_many_files_are_no_full_disk(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "x")
+    landing.tally.max_entries = 1
+    with pytest.raises(InvalidRequest, match="more than 1 files and folders") as refused:
+        landing.receive(io.BytesIO(tar_bytes(TOP, F, ("./g", "REGTYPE", b"x"))))
+    assert refused.value.code == "export_too_large"
+    assert "one by one" in str(refused.value.hint)
+    landing.close()
     assert os.listdir(tmp_path) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import HostUnfit
+from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.transfer import limits
 from pyro_mcp.transfer.landing import Landing
 from pyro_mcp.transfer.limits import Tally
@@ -56,7 +56,7 @@ def test_folders_that_come_again_are_counted_and_not_kept(tmp_path: Path) -> Non
     tracemalloc.stop()
     assert (tally.entries, tally.files, tally.kept) == (20, 0, 1)
     assert peak < 10 << 20
-    with pytest.raises(HostUnfit, match="more than 19 files and folders"):
+    with pytest.raises(InvalidRequest, match="more than 19 files and folders"):
         received(tmp_path / "x", data, max_entries=19)
 
 
@@ -64,7 +64,7 @@ def test_every_header_counts_also_of_what_stays_behind(tmp_path: Path) -> None:
     data = tar_bytes(TOP, TOP, ("./.git", "DIRTYPE", ""), ("./.git/x", "REGTYPE", b"x"), ("./d", "DIRTYPE", ""))
     tally = received(tmp_path / "x", data)
     assert (tally.entries, tally.files, tally.bytes) == (5, 0, 0)
-    with pytest.raises(HostUnfit, match="more than 4 files and folders"):
+    with pytest.raises(InvalidRequest, match="more than 4 files and folders"):
         received(tmp_path / "x", data, max_entries=4)
 
 
@@ -73,7 +73,7 @@ def test_what_has_no_place_takes_none(tmp_path: Path) -> None:
     data = tar_bytes(TOP, *((f"./{kind}/x", kind, "") for kind in kinds), ("./f", "REGTYPE", b""))
     tally = received(tmp_path / "x", data)
     assert (tally.entries, tally.files, tally.taken, tally.kept) == (5, 1, 4096, 0)
-    with pytest.raises(HostUnfit, match="more than 4 files and folders"):
+    with pytest.raises(InvalidRequest, match="more than 4 files and folders"):
         received(tmp_path / "x", data, max_entries=4)
 
 
@@ -84,7 +84,7 @@ def test_folders_without_entries_count_as_entries_and_room(tmp_path: Path) -> No
     received(tmp_path / "x", data, max_bytes=5 * 4096)
     with pytest.raises(HostUnfit, match="too much"):
         received(tmp_path / "x", data, max_bytes=5 * 4096 - 1)
-    with pytest.raises(HostUnfit, match="more than 5 files and folders"):
+    with pytest.raises(InvalidRequest, match="more than 5 files and folders"):
         received(tmp_path / "x", data, max_entries=5)
 
 
@@ -103,5 +103,5 @@ def test_names_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert [received(tmp_path / "x", data).kept for data in (folders, heads)] == [10, 10]
     monkeypatch.setattr(limits, "MAX_KEPT_BYTES", 9)
     for data in (folders, heads):
-        with pytest.raises(HostUnfit, match="of names"):
+        with pytest.raises(InvalidRequest, match="of names"):
             received(tmp_path / "x", data)

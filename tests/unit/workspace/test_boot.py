@@ -1,6 +1,8 @@
 """A guest that does not answer is tried once more, and then told of with its last words."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,12 @@ async def test_a_guest_that_hangs_is_tried_once_more_with_its_console(
     assert boots.with_console == [False, True]
     assert boots.alive == 0
     assert "trying once more" in caplog.text
+
+
+def test_a_machine_that_a_limit_of_the_daemons_keeps_from_starting() -> None:
+    hints = {code: boot.not_started(OSError(code, os.strerror(code))).hint for code in (errno.EMFILE, errno.EPERM)}
+    assert "`ulimit -n`" in str(hints[errno.EMFILE])
+    assert hints[errno.EPERM] == "pyro doctor"
 
 
 @pytest.mark.parametrize("guest", [silent, dead])

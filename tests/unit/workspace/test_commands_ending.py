@@ -203,6 +203,7 @@ async def test_closing_tells_followers_and_records_the_loss(tmp_path: Path) -> N
             assert caught.value.code == "workspace_stopped"
             assert "at its time limit, or by somebody" in caught.value.message
             assert "the next use starts it again, unless the user stopped it" in str(caught.value.hint)
+            assert "`pyro workspace status w-1`" in str(caught.value.hint)
         assert live.history.rows[command.exec_id].status == "lost"
         assert live.runner.active == 0
         with pytest.raises(GuestFailed):

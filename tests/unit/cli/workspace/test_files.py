@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pyro_mcp.cli.main import main
+from pyro_mcp.errors import NotFound
 from pyro_mcp.models import Progress
 from pyro_mcp.workspace_models import (
     DiffEntry,
@@ -116,6 +117,28 @@ def test_text_that_cannot_be_had(fake: FakePyro, capsys: Captured, tmp_path: Pat
             assert main(["workspace", "patch", "apply", "demo", *instead]) == 1
             assert f"[{code}]" in capsys.readouterr().err, flags
     assert fake.asked == []
+
+
+def test_what_is_too_large_is_told_another_way(fake: FakePyro, capsys: Captured, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate((8 << 20) + 1)
+    assert main(["workspace", "file", "write", "demo", "a", "--text-file", str(tmp_path / "huge")]) == 1
+    assert "copy that with `pyro workspace sync push`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["demo", "--", "-dash"], ["--", "demo", "-dash"], ["demo", "--json", "--", "-dash"]])
+def test_a_name_that_looks_like_a_flag_stands_behind_the_dashes(
+    fake: FakePyro, capsysbinary: Binary, words: list[str]
+) -> None:
+    fake.answers["read_workspace_file"] = FileContent("/workspace/-dash", 0, b"x", 1, False)
+    assert main(["workspace", "file", "read", *words]) == 0
+    assert [(given["workspace"], given["path"]) for _, given in fake.asked] == [("demo", "-dash")]
+
+
+def test_a_hint_names_the_workspace(fake: FakePyro, capsys: Captured) -> None:
+    fake.answers["read_workspace_file"] = NotFound("file_not_found", "no such", "`pyro workspace file list W`")
+    assert main(["workspace", "file", "read", "demo", "a"]) == 1
+    assert "hint: `pyro workspace file list demo`" in capsys.readouterr().err
 
 
 def test_patch_apply(fake: FakePyro, capsys: Captured, tmp_path: Path) -> None:
