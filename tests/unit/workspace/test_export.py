@@ -143,12 +143,13 @@ async def test_a_guest_that_sends_rubbish_is_told_of(inside: Path, out: Path, da
 
 async def test_cancelling_leaves_nothing(inside: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (inside / "f").write_bytes(os.urandom(4_000_000))
-    receiving = threading.Event()
+    receiving, cancelled = threading.Event(), threading.Event()
     receive = Landing.receive
 
     def and_wait(self: Landing, source: Source) -> None:
         source.read(1)
         receiving.set()
+        assert cancelled.wait(30)  # until then more comes than the pipe holds
         receive(self, Endless(source))
 
     monkeypatch.setattr(Landing, "receive", and_wait)
@@ -157,6 +158,7 @@ async def test_cancelling_leaves_nothing(inside: Path, out: Path, monkeypatch: p
         exporting = asyncio.create_task(export.export(guest, ExportPath("f", f"{out}/x"), quiet))
         await asyncio.to_thread(receiving.wait)
         exporting.cancel()
+        cancelled.set()
         with pytest.raises(asyncio.CancelledError):
             await exporting
         assert set(os.listdir("/proc/self/fd")) == before
