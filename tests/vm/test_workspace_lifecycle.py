@@ -10,14 +10,17 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp.workspace import files, patch
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.live import LiveWorkspace
 from pyro_mcp.workspace_models import (
+    ApplyPatch,
     CreateWorkspace,
     ExecInfo,
     ExecRequest,
     ResetWorkspace,
     RestoreWorkspace,
+    WriteFile,
 )
 from tests.support.waiting import wait_until
 from tests.vm.engine_home import SMALL, Home, nobody
@@ -125,12 +128,24 @@ async def test_a_vmm_that_is_killed_costs_no_more_than_the_commands_under_way(ho
             command = await live.runner.start(ExecRequest(("sleep", "1000"), timeout_seconds=1000))
         following = asyncio.create_task(command.follow(_drop))
         await asyncio.sleep(0)
-        os.kill(home.vmm(w).pid, signal.SIGKILL)
+        process = home.vmm(w)
+        await write_without_sync(workspaces, w)
+        os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(GuestFailed):
             async with asyncio.timeout(30):
                 await following
-        assert await sh(workspaces, w, "cat state") == "kept\n"
+        assert await sh(workspaces, w, "cat state made/here/*; ls -A . made/here") == (
+            "kept\npatched\nwritten\n.:\nmade\nstate\n\nmade/here:\npatched\nwritten\n"
+        )
         assert workspaces.exec(w, command.exec_id).status == "lost"
+
+
+async def write_without_sync(workspaces: Workspaces, workspace: str) -> None:
+    """Have the agent's tools make two files, which they answer for."""
+    made = "--- /dev/null\n+++ b/made/here/patched\n@@ -0,0 +1 @@\n+patched\n"
+    async with workspaces.using(workspace) as live:
+        await patch.apply_patch(live.guest, ApplyPatch(made))
+        await files.write_file(live.guest, WriteFile("made/here/written", b"written\n"))
 
 
 async def _drop(_event: Event | OutputChunk) -> None:
