@@ -11,14 +11,17 @@ import pytest
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.events import Event, OutputChunk
 from pyro_mcp.models import NOTICE, Progress
+from pyro_mcp.workspace import files, patch
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.live import LiveWorkspace
 from pyro_mcp.workspace_models import (
+    ApplyPatch,
     CreateWorkspace,
     ExecInfo,
     ExecRequest,
     ResetWorkspace,
     RestoreWorkspace,
+    WriteFile,
 )
 from tests.support.pace import patience
 from tests.support.waiting import wait_until
@@ -127,7 +130,9 @@ async def test_a_vmm_that_is_killed_costs_no_more_than_the_commands_under_way(ho
             command = await live.runner.start(ExecRequest(("sleep", "1000"), timeout_seconds=1000))
         following = asyncio.create_task(command.follow(_drop))
         await asyncio.sleep(0)
-        os.kill(home.vmm(w).pid, signal.SIGKILL)
+        process = home.vmm(w)
+        await write_without_sync(workspaces, w)
+        os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(GuestFailed):
             async with asyncio.timeout(30):
                 await following
@@ -137,13 +142,24 @@ async def test_a_vmm_that_is_killed_costs_no_more_than_the_commands_under_way(ho
             assert isinstance(step, Progress)
             told.append(step)
 
-        assert await sh(workspaces, w, "cat state") == "kept\n"  # which had no way to tell
+        # Which had no way to tell.
+        assert await sh(workspaces, w, "cat state made/here/*; ls -A . made/here") == (
+            "kept\npatched\nwritten\n.:\nmade\nstate\n\nmade/here:\npatched\nwritten\n"
+        )
         for _ in range(2):
             async with workspaces.using(w, tell):
                 pass
         assert [step.phase for step in told] == [NOTICE]
         assert "was started again, because it had ended by itself" in told[0].detail
         assert workspaces.exec(w, command.exec_id).status == "lost"
+
+
+async def write_without_sync(workspaces: Workspaces, workspace: str) -> None:
+    """Have the agent's tools make two files, which they answer for."""
+    made = "--- /dev/null\n+++ b/made/here/patched\n@@ -0,0 +1 @@\n+patched\n"
+    async with workspaces.using(workspace) as live:
+        await patch.apply_patch(live.guest, ApplyPatch(made))
+        await files.write_file(live.guest, WriteFile("made/here/written", b"written\n"))
 
 
 async def _drop(_event: Event | OutputChunk) -> None:

@@ -4,6 +4,7 @@
 //! (openat2(2), RESOLVE_BENEATH). Symbolic links that stay inside are followed where a tool says so. Absolute ones
 //! count as leading out, wherever they point.
 
+pub mod flushed;
 pub mod folder;
 pub mod staged;
 

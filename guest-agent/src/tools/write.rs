@@ -11,6 +11,7 @@ use nix::sys::stat::{fchmod, fstatat, FileStat, Mode};
 use nix::unistd::{fchown, geteuid, Gid, Uid};
 use serde::Serialize;
 
+use super::paths::flushed::{flush, flush_folder};
 use super::paths::staged::Staged;
 use super::paths::{failure, join, open_below, open_or_make, split, Named};
 use super::{Code, Outcome, Place, ToolError};
@@ -31,6 +32,7 @@ struct Written {
 ///
 /// Missing folders are made. A file that is there is replaced by one of the same mode and owner, and other hard links
 /// to it keep the old content. A symbolic link stays: the file that it leads to inside of the workspace is written.
+/// What was written is on the disk before the answer.
 pub fn run(place: &Place, path: &str, stdin: &mut dyn Read, stdout: &mut dyn Write) -> Outcome {
     let named = Named::parse(path)?;
     let failed = |errno: Errno| failure(&named.shown, errno);
@@ -39,7 +41,9 @@ pub fn run(place: &Place, path: &str, stdin: &mut dyn Read, stdout: &mut dyn Wri
     let staged = Staged::new(folder.as_fd(), 0o600).map_err(failed)?;
     let size = fill(&staged, stdin, &named)?;
     dress(&staged, old.as_ref()).map_err(failed)?;
+    flush(staged.file()).map_err(failed)?;
     staged.place(&name).map_err(failed)?;
+    flush_folder(folder.as_fd()).map_err(failed)?;
     serde_json::to_writer(&mut *stdout, &Written { size, created: old.is_none() }).map_err(std::io::Error::from)?;
     Ok(stdout.write_all(b"\n")?)
 }

@@ -5,6 +5,7 @@ mod generated;
 mod hunks;
 #[path = "../trees/mod.rs"]
 mod trees;
+mod twice;
 
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::explain::explain;
+use super::earlier::find_earlier;
+use super::explain::{explain, explain_earlier};
 use super::gap::{Lines, Text};
 use super::locate::{locate, Likeness, Place, Wanted};
 use super::model::{Hunk, Sign};
@@ -23,11 +24,16 @@ pub fn apply(content: &[u8], hunks: &[Hunk]) -> Result<Applied, String> {
     for (number, hunk) in hunks.iter().enumerate() {
         let old = hunk.before();
         let wanted = progress.wanted(hunk, &old);
-        let (at, likeness) = match locate(&file, &wanted) {
-            Place::At(at, likeness) => (at, likeness),
-            place => {
+        let place = locate(&file, &wanted);
+        let (at, likeness) = match (find_earlier(&file, hunk, &wanted, &place), place) {
+            (None, Place::At(at, likeness)) => (at, likeness),
+            (earlier, place) => {
                 let title = format!("hunk {} of {} ({})", number + 1, hunks.len(), hunk.title());
-                return Err(format!("{title} {}", explain(&file, hunk, &wanted, &place)));
+                let why = match earlier {
+                    Some(earlier) => explain_earlier(&earlier, &place),
+                    None => explain(&file, hunk, &wanted, &place),
+                };
+                return Err(format!("{title} {why}"));
             }
         };
         progress.note(hunk, at, old.len(), wanted.expected);

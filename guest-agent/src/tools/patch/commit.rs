@@ -1,7 +1,8 @@
 //! Putting what a patch makes into the workspace: all of it, or nothing.
 //!
 //! New files are written into a folder of their own in the workspace first, so that the steps that can be seen are
-//! renames only. What they replace or remove goes into that folder, and back where a step fails.
+//! renames only. What they replace or remove goes into that folder, and back where a step fails. All is on the disk
+//! before the patch is said to be applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,6 +17,7 @@ use nix::unistd::{fchown, fchownat, symlinkat, unlinkat, Gid, Uid, UnlinkatFlags
 
 use super::original::{refusal, shown, Original, Version};
 use super::plan::{State, Wanted};
+use crate::tools::paths::flushed::{flush, flush_folder};
 use crate::tools::paths::folder::each_name;
 use crate::tools::paths::{failure, open_below, split, FOLDER_MODE};
 use crate::tools::{Code, Outcome, ToolError};
@@ -70,7 +72,9 @@ fn commit_undisturbed(workspace: BorrowedFd, states: &BTreeMap<Vec<u8>, State>) 
     }
     commit.clear();
     let _ = unlinkat(workspace, name.as_str(), UnlinkatFlags::RemoveDir);
-    outcome
+    outcome?;
+    // The staging folder went last and could be renamed from and to, so this is after all the steps in the same journal.
+    flush_folder(workspace).map_err(|errno| refusal(b".", errno))
 }
 
 /// Makes the staging folder and returns its name. One of a process that was killed may still be there.
@@ -122,7 +126,8 @@ impl<'a> Commit<'a> {
         if let Some((user, group)) = owner {
             fchown(&file, user, group)?;
         }
-        fchmod(&file, Mode::from_bits_truncate(wanted.mode))
+        fchmod(&file, Mode::from_bits_truncate(wanted.mode))?;
+        flush(&file)
     }
 
     /// Moves a file that the patch deletes out of the way.

@@ -1,5 +1,6 @@
 //! Why a hunk does not fit, in words that tell what to change in it.
 
+use super::earlier::Earlier;
 use super::gap::Lines;
 use super::locate::{stands_at, Likeness, Place, Wanted};
 use super::model::{Hunk, Sign};
@@ -47,6 +48,22 @@ pub fn explain(file: &Lines, hunk: &Hunk, wanted: &Wanted, place: &Place) -> Str
         }
     }
     text
+}
+
+/// The same for a hunk that has been applied before, as it looks.
+pub fn explain_earlier(earlier: &Earlier, place: &Place) -> String {
+    let otherwise = match place {
+        _ if earlier.fits_again => {
+            "; to add its lines once more all the same, give it more lines of context after them"
+        }
+        Place::Nowhere => "",
+        _ => "; if it is meant for another place, correct its line numbers",
+    };
+    let line = earlier.at + 1;
+    format!(
+        "seems to be applied already: what it would make stands in the file from line {line} on. Then it is not \
+        needed{otherwise}"
+    )
 }
 
 fn part(from: usize) -> String {

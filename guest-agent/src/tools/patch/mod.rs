@@ -2,11 +2,13 @@
 //!
 //! Patches are taken as language models write them: numbers of lines and their counts may be wrong or missing, prefixes
 //! of names too, and ends of lines may be others than in the file. What is changed has to stand in the file, though,
-//! and at one place only where that place is not the one that the patch names.
+//! and at one place only where that place is not the one that the patch names. What only adds lines that stand there
+//! already is refused: it is more likely a patch that is sent twice than lines that are wanted twice.
 
 pub mod apply;
 pub mod change;
 pub mod commit;
+pub mod earlier;
 pub mod explain;
 pub mod gap;
 pub mod hunks;
