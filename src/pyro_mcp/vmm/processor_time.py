@@ -5,8 +5,8 @@ Source: the kernel's Documentation/scheduler/sched-stats.rst, on /proc/<pid>/sch
 
 from pathlib import Path
 
-from pyro_mcp.process_watch import Detached, start_time
-from pyro_mcp.vmm.family import family
+from pyro_mcp.process_watch import Detached
+from pyro_mcp.vmm import family
 
 
 def wanted_seconds(process: Detached) -> float | None:
@@ -15,11 +15,8 @@ def wanted_seconds(process: Detached) -> float | None:
     None where it has ended, is held by a signal or a debugger, or this host does not tell. Blocks for a moment; may be
     called in any thread.
     """
-    try:
-        nanoseconds = sum(_nanoseconds(pid) for pid in family(process.pid))
-    except OSError:
-        return None
-    return nanoseconds / 1e9 if start_time(process.pid) == process.start_time else None
+    nanoseconds = family.total(process, _nanoseconds)
+    return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def _nanoseconds(pid: int) -> int:

@@ -6,8 +6,8 @@ be added up. Source: proc_pid_smaps(5), the kernel's Documentation/filesystems/p
 
 from pathlib import Path
 
-from pyro_mcp.process_watch import Detached, start_time
-from pyro_mcp.vmm.family import family
+from pyro_mcp.process_watch import Detached
+from pyro_mcp.vmm import family
 
 
 def bytes_of(process: Detached) -> int | None:
@@ -15,11 +15,7 @@ def bytes_of(process: Detached) -> int | None:
 
     Blocks for some milliseconds: the kernel goes through all memory that they have. May be called in any thread.
     """
-    try:
-        taken = sum(_size(pid) for pid in family(process.pid))
-    except OSError:
-        return None
-    return taken if start_time(process.pid) == process.start_time else None
+    return family.total(process, _size)
 
 
 def _size(pid: int) -> int:
