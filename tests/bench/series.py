@@ -1,5 +1,6 @@
 """Whether a workspace takes longer to make the more there are."""
 
+import os
 import statistics
 import time
 
@@ -23,6 +24,7 @@ def creating_many(settings: Settings) -> Ratio:
 
 def _medians(settings: Settings) -> tuple[float, float]:
     """What the first ten and the last ten took, in seconds each."""
+    os.sync()  # or the first ten would pay for what other measurements have left to be written
     with own_home(settings) as ours:
         sdk = Pyro(ours)
         seconds = [_seconds_of_create(sdk) for _ in range(_WORKSPACES)]
