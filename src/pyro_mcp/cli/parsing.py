@@ -31,10 +31,31 @@ class HelpfulParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in `argparse`; `parser` in what is parsed is the one of the innermost sub-command."""
         self._given = args or ()
-        parsed, unknown = super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(self._flags_first(self._given), namespace)
         if "parser" not in parsed:
             parsed.parser = self
         return parsed, unknown
+
+    def _flags_first(self, words: "Sequence[str]") -> "Sequence[str]":
+        """The same, with the flags before what names things, where one of these may be left out.
+
+        `argparse` looks for all of them as soon as it meets one, and finds that such a one is left out when it stands
+        behind a flag (mended in Python 3.12.7).
+        """
+        if not any(action.nargs == argparse.OPTIONAL for action in self._get_positional_actions()):
+            return words
+        own = _before_dashes(words)
+        flags, others, rest = list[str](), list[str](), iter(own)
+        for word in rest:
+            flag, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(flag)
+            (others if action is None else flags).append(word)
+            if action is not None and action.nargs is None and not equals:
+                value = next(rest, None)
+                if value is None:
+                    return words  # which `argparse` refuses
+                flags.append(value)
+        return [*flags, *others, *words[len(own) :]]
 
     def refuse(self, unknown: "Sequence[str]") -> NoReturn:
         """Raise `InvalidRequest` for words that nothing here takes, with the flag that was meant if one is near."""

@@ -29,6 +29,8 @@ _QEMU = r"qemu-system-\w+: warning: TCG doesn't support requested feature: "
 _ROUTINE = re.compile(f"{_HEAD}(?:{'|'.join(_FIRECRACKER)})|{_QEMU}")
 
 
-def is_routine(line: str) -> bool:
-    """Whether a VMM says such a line of every machine: how it begins, is restored, and ends in good order."""
-    return _ROUTINE.match(line) is not None
+def telling_lines(console: str) -> list[str]:
+    """The lines of what a VMM and its guest printed, without empty ones and without what a VMM says of every machine:
+    how it begins, is restored, and ends in good order."""
+    lines = (line.rstrip() for line in console.splitlines())
+    return [line for line in lines if line and not _ROUTINE.match(line)]

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.guest.mux import StreamReset
 from pyro_mcp.guest.printable import printable
-from pyro_mcp.vmm import routine_log
 from pyro_mcp.vmm.machine import Machine
+from pyro_mcp.vmm.routine_log import telling_lines
 
 _CONSOLE_LINES = 12
 # A channel is closed before the process that had it has ended.
@@ -19,7 +19,7 @@ _AGAIN = "try again; if that happens again, give it more memory with --mem-mib, 
 
 def explained(error: GuestFailed, console: str) -> GuestFailed:
     """The same error with the last that the guest's console or the VMM said, but for what the VMM always says."""
-    lines = [line.rstrip() for line in console.splitlines() if line.strip() and not routine_log.is_routine(line)]
+    lines = telling_lines(console)
     if not lines:
         return error
     said = "\n".join(f"  | {printable(line)}" for line in lines[-_CONSOLE_LINES:])

@@ -36,7 +36,19 @@ async def boot(core: Core, record: WorkspaceRecord, ready: Unclaimed | None = No
         return
     if ready is not None and await core.machines.claim(record, ready, _deadline(record)):
         return
-    await core.machines.start(record, _deadline(record))
+    try:
+        await core.machines.start(record, _deadline(record))
+    except GuestFailed as error:
+        raise _with_a_way_out(error, record) from error
+
+
+def _with_a_way_out(error: GuestFailed, record: WorkspaceRecord) -> GuestFailed:
+    """The same error; where there is a disk that its guest may have destroyed, its hint says what can be done."""
+    if record.state not in (RUNNING, STOPPED):
+        return error
+    anew = f"`pyro workspace reset {record.workspace_id}` begins anew, and keeps this disk"
+    first = f"{error.hint}; " if error.hint else ""
+    return GuestFailed(error.code, error.message, f"{first}if its guest has destroyed its disk, {anew}")
 
 
 async def stop(core: Core, record: WorkspaceRecord, because: str | None) -> None:

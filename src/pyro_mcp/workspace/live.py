@@ -22,6 +22,7 @@ from pyro_mcp.process_watch import Watched
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import balloon, cgroup
 from pyro_mcp.vmm.channel import to_agent
+from pyro_mcp.vmm.routine_log import telling_lines
 from pyro_mcp.workspace import kept
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.deadlines import Deadlines
@@ -245,7 +246,8 @@ class Machines:
         await live.machine.gone()
         if self._live.get(workspace_id) is not live:
             return
-        said = printable(" ".join(live.machine.console().split())[-_LAST_WORDS:])
+        words = " ".join(telling_lines(live.machine.console())).split()
+        said = printable(" ".join(words)[-_LAST_WORDS:])
         why = live.workspace.guest.session.ended or "its VMM has ended"
         log.warning("the machine of %s ended by itself (%s); its last words: %s", workspace_id, why, said or "none")
         del self._live[workspace_id]

@@ -67,6 +67,22 @@ async def test_a_reset_that_fails_however_often_changes_nothing(
         assert await read(workspaces, w) == "before"
 
 
+async def test_a_start_that_fails_says_how_to_go_on_without_its_disk(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine.open() as workspaces:
+        w = (await workspaces.create(DEBIAN, nobody)).workspace_id
+        await workspaces.stop(w)
+        engine.boots.mute = 2
+        with impatience(monkeypatch), pytest.raises(GuestFailed) as caught:
+            await workspaces.start(w)
+        assert f"`pyro workspace reset {w}`" in str(caught.value.hint)
+        engine.boots.mute = 2
+        with impatience(monkeypatch), pytest.raises(GuestFailed) as caught:
+            await workspaces.create(DEBIAN, nobody)
+        assert "reset" not in str(caught.value.hint)
+
+
 async def test_what_the_user_stopped_is_still_stopped_by_the_user_when_a_reset_fails(engine: Engine) -> None:
     async with engine.open() as workspaces:
         w = await with_two_disks(workspaces)

@@ -153,6 +153,26 @@ def test_the_output_of_a_command(
     assert err.decode() == f"[logs] exec_id=x-1 next_offset={next_offset} total_bytes=26 running=false\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo", "--offset", "5", "x-1", "--limit=3"],
+        ["demo", "--limit=3", "x-1", "--offset", "5"],
+        ["--limit", "3", "demo", "--offset=5", "x-1"],
+        ["demo", "--offset=5", "--limit=3", "--", "x-1"],
+    ],
+)
+def test_flags_stand_anywhere(fake: FakePyro, capsysbinary: pytest.CaptureFixture[bytes], words: list[str]) -> None:
+    Output(fake, TEXT)
+    assert main(["workspace", "logs", *words]) == 0
+    assert capsysbinary.readouterr().out == TEXT[5:8]
+
+
+def test_a_flag_without_its_value(fake: FakePyro, capsys: Captured) -> None:
+    assert main(["workspace", "logs", "demo", "x-1", "--offset"]) == 1
+    assert "argument --offset: expected one argument" in capsys.readouterr().err
+
+
 def test_the_output_of_a_command_for_programs(fake: FakePyro, capsys: Captured) -> None:
     Output(fake, b"\xff" + TEXT)
     assert main(["workspace", "logs", "demo", "x-1", "--grep", "a.c", "--json"]) == 0
