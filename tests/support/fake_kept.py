@@ -19,7 +19,7 @@ from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import Store
 from pyro_mcp.process import Detached, spawn_detached
-from pyro_mcp.process_watch import Watched
+from pyro_mcp.process_watch import Watched, wait_for_end
 from pyro_mcp.start_gate import behind
 from pyro_mcp.vmm.channel import AGENT_SOCKET, to_agent
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
@@ -29,6 +29,7 @@ from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.template_stages import WAITING, Stage
 from tests.support.fake_agent import AgentStream, FakeAgent
 from tests.support.fake_commands import FakeGuest
+from tests.support.pace import patience
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 from tests.unit.images.fake_source import FakeSource
@@ -183,11 +184,12 @@ def runs(process: Detached) -> bool:
 
 
 def kill(process: Detached) -> None:
-    """End a detached process."""
+    """End a detached process; it has ended when this returns."""
     watched = Watched.find(process)
     if watched is not None:
         watched.kill()
         watched.close()
+        assert wait_for_end(process.pid, patience(30))
 
 
 @dataclass
