@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.process import Process, Tail, detach, run, spawn, start_time, wait_for_end
+from tests.support.descriptors import none_left
 from tests.support.waiting import until
 
 SLEEP = ["sleep", "1000"]
@@ -87,17 +88,14 @@ async def test_run_inherits_the_environment_unless_told_otherwise(monkeypatch: p
 
 @pytest.mark.parametrize(("program", "error"), [("/no/such/program", FileNotFoundError), ("/etc", PermissionError)])
 async def test_a_program_that_cannot_be_started_leaves_no_descriptor(program: str, error: type[OSError]) -> None:
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(error):
+    with none_left(), pytest.raises(error):
         await run([program])
-    assert os.listdir("/proc/self/fd") == before
 
 
 async def test_run_leaves_no_descriptor_and_no_zombie() -> None:
     await run(["true"])
-    before = os.listdir("/proc/self/fd")
-    await run(["true"])
-    assert os.listdir("/proc/self/fd") == before
+    with none_left():
+        await run(["true"])
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222  (it does not wait)
 

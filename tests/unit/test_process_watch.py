@@ -17,6 +17,7 @@ import pytest
 from pyro_mcp.process import Detached, spawn_detached
 from pyro_mcp.process_watch import Watched, start_time, wait_for_end
 from pyro_mcp.start_gate import behind
+from tests.support.descriptors import none_left
 from tests.support.waiting import wait_until
 
 SLEEP = ["sleep", "1000"]
@@ -115,13 +116,12 @@ def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started_is_told(started: list[Detached], output: int) -> None:
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(FileNotFoundError):
-        spawn(["/no/such/program"], started, output, gate=False)
-    with pytest.raises(PermissionError):
-        spawn(["/etc/passwd"], started, output, gate=False)
-    assert all(wait_for_end(process.pid, 30) for process in started)
-    assert os.listdir("/proc/self/fd") == before
+    with none_left():
+        with pytest.raises(FileNotFoundError):
+            spawn(["/no/such/program"], started, output, gate=False)
+        with pytest.raises(PermissionError):
+            spawn(["/etc/passwd"], started, output, gate=False)
+        assert all(wait_for_end(process.pid, 30) for process in started)
 
 
 def test_what_cannot_be_written_down_is_not_started(output: int, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class HelpfulParser(argparse.ArgumentParser):
         typed = next((word.partition("=")[0] for word in unknown if word.startswith("-") and word != "-"), None)
         if typed is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if typed in self._option_string_actions:
+            raise InvalidRequest("bad_usage", f"{typed} stands too early", f"put it behind `{self.prog}`")
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         self._misspelt(f"there is no flag {typed}", typed, flags)
 

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -137,13 +138,13 @@ class _Handlers:
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        daemon, name = self.daemon, request.path_params["name"]
+        daemon, name = self.daemon, _environment(request)
         inspected = environments.inspect_environment(daemon.images, daemon.templates, daemon.find_host, name)
         return answer(await inspected)
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)
-        name = request.path_params["name"]
+        name = _environment(request)
 
         async def produce(emit: Emit) -> None:
             pulled = await environments.pull_environment(self.daemon.images, name, wanted.source, emit)
@@ -171,6 +172,11 @@ class _Handlers:
         if control is None:
             raise NotFound("unknown_run", "there is no such run under way")
         return control
+
+
+def _environment(request: Request) -> str:
+    """The environment that the path names. It is quoted twice, so that no name is anything but a part of a path."""
+    return unquote(str(request.path_params["name"]))
 
 
 def _counted(app: ASGIApp, activity: Activity) -> ASGIApp:

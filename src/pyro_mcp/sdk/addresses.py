@@ -10,7 +10,7 @@ _LONGEST_NAME = 255  # characters; names and ids are shorter, and a request's fi
 
 def environment_path(environment: str) -> str:
     """The path of one environment, whatever it is called."""
-    return f"/v1/environments/{quote(environment, safe='', errors='replace')}"
+    return f"/v1/environments/{_segment(environment)}"
 
 
 def workspace_path(workspace: str, rest: str = "") -> str:

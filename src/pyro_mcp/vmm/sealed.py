@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from pyro_mcp import sparse
+from pyro_mcp import regular_file, sparse
 
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _KEPT = 4  # copies that stay in memory between machines
@@ -40,7 +40,7 @@ class SealedCopies:
 
     def of(self, path: Path) -> int:
         """A descriptor of a file's copy, for the caller to close. Blocks while it is made. Raises `OSError`."""
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = regular_file.opened(path)
         try:
             with self._lock:
                 return os.dup(self._kept(file, path.name))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pyro_mcp import phases
+from pyro_mcp import phases, regular_file
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.guest import client, identity
 from pyro_mcp.images import disk, no_seed
@@ -181,7 +181,7 @@ async def _fresh_disk(cache_dir: Path, template: Template | None) -> int:
 def _open_whole(path: Path) -> int:
     """A template's disk. Raises `HostUnfit` where it is not all there."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = regular_file.opened(path)
     except OSError as error:
         raise HostUnfit("no_template", f"the template's disk cannot be opened: {error}", "pyro env prune") from error
     if os.fstat(fd).st_size != PREPARED.disk_mib << 20:

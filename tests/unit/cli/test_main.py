@@ -175,6 +175,7 @@ def test_usage_errors_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
         ("workspace file write W a --txt=x", "no flag --txt", "--text? see `pyro workspace file write -h`"),
         ("workspace file write W --text -5", "are required: PATH", "hint: see `pyro workspace file write -h`"),
         ("workspace file read W -dash", "no flag -dash", "hint: see `pyro workspace file read -h`"),
+        ("env --dry-run prune", "--dry-run stands too early", "hint: put it behind `pyro env prune`"),
         ("env inspect -- --json x", "takes no command", "hint: see `pyro env inspect -h`"),
         ("wrkspace list", "no command 'wrkspace'", "did you mean workspace? see `pyro -h`"),
         ("work", "no command 'work'", "did you mean workspace? see `pyro -h`"),

@@ -40,7 +40,7 @@ async def test_one_environment(app: ASGIApp) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["debian:13", "debian/12", "../../etc", "", "prune", "%00", "a%2Fpull", "é", "x" * 5000]
+    "name", ["debian:13", "debian/12", "../../etc", "", "prune", "%00", "a%2Fpull", "a%250Ab", "é", "x" * 5000]
 )
 async def test_an_unknown_environment_is_an_error_with_a_code_whatever_it_is_called(app: ASGIApp, name: str) -> None:
     answer = await ask(app, "GET", f"/v1/environments/{name}")

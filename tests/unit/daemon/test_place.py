@@ -10,6 +10,7 @@ import pytest
 from pyro_mcp.daemon import place as place_module
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import HostUnfit, InvalidRequest
+from tests.support.descriptors import none_left
 from tests.support.other_user import as_user
 
 
@@ -147,23 +148,20 @@ def test_a_daemon_of_another_user_is_not_spoken_to(place: DaemonPlace, monkeypat
 
 
 def test_connecting_and_listening_leave_no_descriptor(place: DaemonPlace) -> None:
-    before = os.listdir("/proc/self/fd")
-    with place.listen() as listener, place.connect():
-        listener.accept()[0].close()
-    with pytest.raises(ConnectionRefusedError):
-        place.connect()
-    assert os.listdir("/proc/self/fd") == before
+    with none_left():
+        with place.listen() as listener, place.connect():
+            listener.accept()[0].close()
+        with pytest.raises(ConnectionRefusedError):
+            place.connect()
 
 
 def test_a_socket_that_cannot_be_bound_leaves_no_descriptor(
     place: DaemonPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = os.listdir("/proc/self/fd")
     place.socket_path.mkdir()
     monkeypatch.setattr(Path, "unlink", lambda *_arguments, **_options: None)
-    with pytest.raises(HostUnfit, match="in use"):
+    with none_left(), pytest.raises(HostUnfit, match="in use"):
         place.listen()
-    assert os.listdir("/proc/self/fd") == before
 
 
 def test_the_log_is_appended_to_by_its_owner_alone(place: DaemonPlace) -> None:

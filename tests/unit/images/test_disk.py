@@ -8,6 +8,7 @@ import pytest
 
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, disk
+from tests.support.descriptors import none_left
 from tests.unit.images.conftest import MIB
 
 
@@ -120,11 +121,9 @@ async def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(tmp_path: 
     source = tmp_path / "source"
     source.write_bytes(b"x" * 4 * MIB)
     blank = os.open(source, os.O_RDONLY)
-    open_before = len(os.listdir("/proc/self/fd"))
     try:
-        with pytest.raises(HostUnfit) as caught:
+        with none_left(), pytest.raises(HostUnfit) as caught:
             await disk.clone(blank, small_file_system)
-        assert len(os.listdir("/proc/self/fd")) == open_before
     finally:
         os.close(blank)
     assert caught.value.code == "no_disk_space"

@@ -9,6 +9,7 @@ import pytest
 from pyro_mcp.process import Detached, wait_for_end
 from pyro_mcp.process_watch import Watched
 from pyro_mcp.vmm.machine import MachineSpec
+from tests.support.descriptors import none_left
 
 
 @pytest.fixture
@@ -29,10 +30,9 @@ def spec(tmp_path: Path) -> Iterator[MachineSpec]:
 def run_dir(tmp_path: Path) -> Iterator[Path]:
     """Where machines that are thrown away have their folders; nothing may be left in it."""
     path = tmp_path / "run"
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield path
+    with none_left():
+        yield path
     assert not path.exists() or list(path.iterdir()) == []
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture

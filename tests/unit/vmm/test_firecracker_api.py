@@ -181,4 +181,4 @@ async def test_one_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: p
             with pytest.raises(GuestFailed) as caught:
                 await ask(FirecrackerApi(tmp_path))
             assert caught.value.code == "vmm_gone"
-        assert os.listdir("/proc/self/fd") == before
+        assert set(os.listdir("/proc/self/fd")) <= set(before)

@@ -140,7 +140,7 @@ async def test_firecracker_that_cannot_be_started(
     verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
     assert verdict.state is KvmState.UNTRIED
     assert "could not be started" in verdict.detail
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 async def test_a_sandbox_that_cannot_be_made_says_nothing_of_guests(
@@ -195,7 +195,7 @@ async def test_where_its_folder_can_have_no_device_kvm_is_untried(
     assert verdict.state is KvmState.UNTRIED
     assert "Permission denied" in verdict.detail
     assert list((tmp_path / "run").iterdir()) == []
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 @pytest.mark.parametrize("words", ["bwrap: ", "gate: 1: exec: "])

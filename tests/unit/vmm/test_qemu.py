@@ -70,7 +70,7 @@ async def test_without_qemu_the_host_is_unfit(spec: MachineSpec, monkeypatch: py
             raise AssertionError("there is nothing to boot")
     assert caught.value.code == "no_vmm"
     assert "qemu-system-x86" in (caught.value.hint or "")
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 async def test_a_program_that_cannot_be_started_leaves_nothing(
@@ -83,7 +83,7 @@ async def test_a_program_that_cannot_be_started_leaves_nothing(
     with pytest.raises(FileNotFoundError):
         async with QemuDriver().boot(spec):
             raise AssertionError("there is nothing to boot")
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 async def _booted(spec: MachineSpec, use: "asyncio.Event", then: "asyncio.Event", seen: list[Machine]) -> None:
@@ -130,7 +130,7 @@ async def test_a_machine_is_gone_at_the_end_with_everything_it_started(
     async with QemuDriver(confined=False).boot(spec) as machine:
         await until(lambda: "up" in machine.console())
     assert start_time(machine.process.pid) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_a_machine_that_dies_is_seen_on_its_channel(

@@ -19,11 +19,11 @@ CONTENT = b"memory" * 2000
 @pytest.fixture
 def copies() -> Iterator[SealedCopies]:
     """They hold no descriptor once they have forgotten what they had."""
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = os.listdir("/proc/self/fd")
     made = SealedCopies()
     yield made
     made.forget()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 @pytest.fixture
@@ -187,18 +187,26 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, copies: SealedCopies) 
         copies.of(tmp_path / "none")
 
 
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, copies: SealedCopies) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(OSError, match=r"no regular file|symbolic links"):
+            copies.of(path)
+
+
 def test_a_copy_that_cannot_be_made_leaves_nothing_and_is_tried_again(
     file: Path, copies: SealedCopies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("no memory")
 
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = os.listdir("/proc/self/fd")
     with monkeypatch.context() as patch:
         patch.setattr(sparse, "copy", fail)
         with pytest.raises(OSError, match="no memory"):
             copies.of(file)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before)
     fd = copies.of(file)
     assert os.pread(fd, 6, 0) == b"memory"
     os.close(fd)

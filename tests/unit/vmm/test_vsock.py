@@ -118,7 +118,7 @@ async def test_any_other_answer_is_a_refusal(tmp_path: Path, answer: bytes) -> N
             await vsock.open_connection(tmp_path)
         await vmm.left.wait()
     await asyncio.sleep(0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("said", [b"", b"OK", b"OK 12"])
@@ -198,7 +198,7 @@ async def test_whoever_stops_waiting_for_an_answer_leaves_nothing(tmp_path: Path
                 await vsock.open_connection(tmp_path)
         await vmm.left.wait()
     await asyncio.sleep(0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_a_folder_with_a_long_path(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pyro_mcp.images import disk
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.engine import Workspaces
+from tests.support.descriptors import none_left
 from tests.support.fake_kept import Engine, fake_engine
 from tests.support.fake_machine import Boots, fake_host
 from tests.support.fake_templates import Place
@@ -61,7 +62,6 @@ def place(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         return await open_blank(cache_dir, SMALL_DISK_MIB << 20, journal=journal)
 
     monkeypatch.setattr(disk, "open_blank", open_small)
-    before = sorted(os.listdir("/proc/self/fd"))
-    boots = Boots()
-    yield Place(tmp_path / "templates", fake_host(tmp_path, boots, slots=1), boots, image)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with none_left():
+        boots = Boots()
+        yield Place(tmp_path / "templates", fake_host(tmp_path, boots, slots=1), boots, image)

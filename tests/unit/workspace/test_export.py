@@ -14,6 +14,7 @@ from pyro_mcp.transfer.landing import Landing
 from pyro_mcp.transfer.tar_reader import Source
 from pyro_mcp.workspace import export
 from pyro_mcp.workspace_models import ExportPath, ExportReport
+from tests.support.descriptors import none_left
 from tests.support.live_guest import live_guest
 from tests.support.trees import git, sample_tree, seen, tar_bytes
 
@@ -154,14 +155,13 @@ async def test_cancelling_leaves_nothing(inside: Path, out: Path, monkeypatch: p
 
     monkeypatch.setattr(Landing, "receive", and_wait)
     async with live_guest(inside) as (_, guest):
-        before = set(os.listdir("/proc/self/fd"))
-        exporting = asyncio.create_task(export.export(guest, ExportPath("f", f"{out}/x"), quiet))
-        await asyncio.to_thread(receiving.wait)
-        exporting.cancel()
-        cancelled.set()
-        with pytest.raises(asyncio.CancelledError):
-            await exporting
-        assert set(os.listdir("/proc/self/fd")) == before
+        with none_left():
+            exporting = asyncio.create_task(export.export(guest, ExportPath("f", f"{out}/x"), quiet))
+            await asyncio.to_thread(receiving.wait)
+            exporting.cancel()
+            cancelled.set()
+            with pytest.raises(asyncio.CancelledError):
+                await exporting
     assert os.listdir(out) == []
 
 

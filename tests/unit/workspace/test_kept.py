@@ -20,6 +20,7 @@ from pyro_mcp.workspace import kept
 from pyro_mcp.workspace.kept import KeptMachine
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.record import WorkspaceRecord
+from tests.support.descriptors import none_left
 from tests.support.fake_commands import FakeGuest, listening
 from tests.support.fake_firecracker import BOOTS, fake_firecracker
 from tests.support.fake_kept import kill, runs
@@ -53,15 +54,14 @@ Start = Callable[[Driver], Awaitable[KeptMachine]]
 @pytest.fixture
 async def start(tmp_path: Path, places: Places, tried: list[Detached]) -> AsyncIterator[Start]:
     """Starts the machine of the only workspace."""
-    before = sorted(os.listdir("/proc/self/fd"))
 
     async def started(driver: Driver) -> KeptMachine:
         host = replace(fake_host(tmp_path, Boots()), driver=driver)
         return await kept.start(host, tmp_path / "image", RECORD, places, tried.append)
 
-    yield started
-    await asyncio.sleep(0)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with none_left():
+        yield started
+        await asyncio.sleep(0)
 
 
 def _firecracker(tmp_path: Path, script: str) -> FirecrackerDriver:

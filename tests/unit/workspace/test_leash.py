@@ -12,6 +12,7 @@ from pyro_mcp.process import Detached, spawn_detached
 from pyro_mcp.process_watch import wait_for_end
 from pyro_mcp.start_gate import behind
 from pyro_mcp.workspace.leash import Leash
+from tests.support.descriptors import none_left
 from tests.support.fake_kept import kill, runs
 
 _HOLD = """
@@ -41,11 +42,10 @@ def vmm() -> Iterator[Detached]:
 
 
 async def test_a_vmm_that_is_let_go_lives_on(vmm: Detached) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
-    leash = Leash(vmm)
-    await leash.let_go()
-    await leash.let_go()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with none_left():
+        leash = Leash(vmm)
+        await leash.let_go()
+        await leash.let_go()
     assert not wait_for_end(vmm.pid, 0.1)
 
 

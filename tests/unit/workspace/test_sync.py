@@ -12,6 +12,7 @@ from pyro_mcp.transfer.tar_writer import TarWriter
 from pyro_mcp.workspace import sync
 from pyro_mcp.workspace_models import SyncPush, SyncReport
 from tests.support import fake_tools
+from tests.support.descriptors import none_left
 from tests.support.live_guest import live_guest
 from tests.support.trees import repository, sample_tree, seen
 
@@ -113,11 +114,10 @@ async def test_cancelling_ends_thread_and_tool(tmp_path: Path, inside: Path) -> 
             begun.set()
 
     async with live_guest(inside) as (_, guest):
-        before = set(os.listdir("/proc/self/fd"))
-        pushing = asyncio.create_task(sync.push(guest, SyncPush(f"{tmp_path}/tree"), report))
-        await begun.wait()
-        pushing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await pushing
-        assert set(os.listdir("/proc/self/fd")) == before
+        with none_left():
+            pushing = asyncio.create_task(sync.push(guest, SyncPush(f"{tmp_path}/tree"), report))
+            await begun.wait()
+            pushing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pushing
     assert os.listdir(inside) == []

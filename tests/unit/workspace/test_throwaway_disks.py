@@ -64,7 +64,14 @@ async def test_a_machine_that_boots_has_a_blank_one(host: Host, place: Place, te
     assert await _seen(replace(host, templates=None), place) == bytes(7)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 4096)], ids=["gone", "cut"])
+def _be_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: os.truncate(path, 4096), _be_a_pipe], ids=["gone", "cut", "pipe"]
+)
 async def test_without_the_templates_disk_it_boots(
     host: Host, place: Place, template: Template, damage: Callable[[Path], None]
 ) -> None:

@@ -8,13 +8,13 @@ from typing import BinaryIO
 import pytest
 
 from pyro_mcp.workspace.transfer_pipes import consumed, produced
+from tests.support.descriptors import none_left
 
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_lost() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
-    yield
-    assert len(os.listdir("/proc/self/fd")) == before
+    with none_left():
+        yield
 
 
 def nothing() -> None:

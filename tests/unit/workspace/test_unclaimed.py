@@ -18,6 +18,7 @@ from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.records import FILE_NAME
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import CreateWorkspace
+from tests.support.descriptors import none_left
 from tests.support.fake_kept import Engine, fake_engine, runs
 from tests.support.waiting import until
 
@@ -26,12 +27,11 @@ DEBIAN = CreateWorkspace("debian:12")
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    before = set(os.listdir("/proc/self/fd"))
-    async with fake_engine(tmp_path) as made:
-        made.templates = True
-        yield made
-    await asyncio.sleep(0)
-    assert set(os.listdir("/proc/self/fd")) == before
+    with none_left():
+        async with fake_engine(tmp_path) as made:
+            made.templates = True
+            yield made
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
