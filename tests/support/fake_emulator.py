@@ -40,10 +40,11 @@ def _answer(channel: socket.socket) -> None:
     with channel.makefile("rw") as monitor:
         print(json.dumps({"QMP": {}}), file=monitor, flush=True)
         for line in monitor:
-            words = json.loads(line)["arguments"].get("command-line", "")
+            asked = json.loads(line)
+            words = asked["arguments"].get("command-line", "")
             print(
                 json.dumps({"event": "X"}),
-                json.dumps({"return": f"told of {words}"}),
+                json.dumps({"return": f"told of {words}", "id": asked["id"]}),
                 sep="\n",
                 file=monitor,
                 flush=True,

@@ -59,6 +59,9 @@ async def _run_once(words: Sequence[str]) -> Ending:
     with (RUN / "output.log").open("wb") as log:
         ending = await machine.run(parts, _tee(log), _SECONDS)
     _unpack_logs()
+    if ending is not Ending.FROZEN and (RUN / machine.EVIDENCE).exists():
+        evidence = (RUN / machine.EVIDENCE).relative_to(CHECKOUT)
+        _say(f"the emulator stood still for some seconds, and was woken; where it stood is in {evidence}")
     _say(f"the machine ran for {time.monotonic() - began:.1f} s")
     return ending
 

@@ -12,7 +12,7 @@ from pyro_mcp.process import Process, spawn
 from pyro_mcp.vmm import tsc
 from tests.kvmhost.host import monitor, pulse
 
-EVIDENCE = "registers.txt"  # in the machine's folder, of a kernel that stood still
+EVIDENCE = "registers.txt"  # in the machine's folder, of a kernel that stood still, for a moment or for good
 _CPU = "EPYC,+svm,+npt,-xsaves"
 _MEM_MIB = 4096
 # With two, about every hundredth guest under Firecracker was lost while it moved megabytes: behind an exit the emulated
@@ -63,23 +63,26 @@ async def run(
     seconds: float,
     silence_seconds: float = pulse.SILENCE_SECONDS,
 ) -> Ending:
-    """Run the machine until it turns itself off; kill it after that many seconds, or when its kernel stands still.
+    """Run the machine until it turns itself off; kill it after that many seconds, or when its kernel stands still
+    although it was woken again and again.
 
     What the tests print goes to `on_output` as it comes.
     """
     with _started(parts) as (process, channels):
         copying = asyncio.create_task(_copy(channels.output, on_output))
+        witness = monitor.Witness(channels.monitor, VCPUS, parts.folder / EVIDENCE)
         try:
             async with asyncio.timeout(seconds):
-                silent = await pulse.stopped(channels.pulse, VCPUS, silence_seconds)
+                silent = await pulse.stopped(channels.pulse, VCPUS, silence_seconds, witness.wake)
                 if silent is None:
                     await process.wait()
                     return Ending.TURNED_OFF
-            await monitor.take_evidence(channels.monitor, VCPUS, silent, parts.folder / EVIDENCE)
+            await witness.look(silent)
         except TimeoutError:
             return Ending.OUT_OF_TIME
         finally:
             await asyncio.shield(process.stop(grace_seconds=0))
+            witness.close()
             await copying
     return Ending.FROZEN
 
