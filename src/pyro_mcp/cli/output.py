@@ -1,7 +1,6 @@
 """Results as people and programs read them."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,8 @@ def print_json(value: object) -> None:
 
     Bytes are shown as text, with replacement characters for what is not UTF-8.
     """
+    import json  # tables do without
+
     print(json.dumps(as_json(value), indent=2))
 
 
@@ -35,10 +36,10 @@ def as_json(value: object) -> Any:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as they have to be; the last one is not filled up."""
     lines = [headings, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings) - 1)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        print("  ".join((*cells, line[-1])).rstrip())
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths[-1] = 0
+    text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    print(text)
 
 
 def print_bytes(data: bytes) -> None:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pyro_mcp import phases
@@ -16,7 +16,7 @@ from pyro_mcp.daemon.connections import Connections
 from pyro_mcp.daemon.gone import DaemonGone
 from pyro_mcp.daemon.http import Connection
 from pyro_mcp.daemon.place import DaemonPlace
-from pyro_mcp.daemon.requests import ask, begin, upload
+from pyro_mcp.daemon.requests import ask, begin, nothing, upload
 from pyro_mcp.errors import Conflict, DaemonFailed
 from pyro_mcp.version import __version__
 
@@ -53,21 +53,22 @@ class DaemonClient:
         """The same client for one call that may be given up."""
         return DaemonClient(self.settings, self._connections, abort)
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:
+    def ask(self, method: str, path: str, body: object = None, meanwhile: Callable[[], object] = nothing) -> Any:
         """One request with a JSON answer. Raises the `PyroError` that the daemon answers with.
 
+        `meanwhile` is called while the daemon works, perhaps more than once.
         A GET whose daemon ends before it has answered is asked once more, of the next one: it changes nothing.
         """
         try:
-            return self._ask(method, path, body)
+            return self._ask(method, path, body, meanwhile)
         except DaemonGone:
             if method != "GET":
                 raise
-            return self._ask(method, path, body)
+            return self._ask(method, path, body, meanwhile)
 
-    def _ask(self, method: str, path: str, body: object) -> Any:
+    def _ask(self, method: str, path: str, body: object, meanwhile: Callable[[], object]) -> Any:
         with self._connection() as connection:
-            return ask(connection, method, path, body)
+            return ask(connection, method, path, body, meanwhile)
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""

@@ -33,17 +33,13 @@ class Connection:
         """From now on no step may take longer than that (`TimeoutError`); None: as long as it takes."""
         self._socket.settimeout(seconds)
 
-    def request(self, method: str, path: str, body: bytes | None) -> "Answer":
-        """Send a request with a JSON body and return its answer, whose body is still to be read.
-
-        Raises `BadAnswer` or `OSError`.
-        """
+    def send(self, method: str, path: str, body: bytes | None) -> None:
+        """Send a request with a JSON body. Raises `OSError`."""
         length = "" if body is None else f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
         head = f"{method} {path} HTTP/1.1\r\nHost: pyro\r\n{length}\r\n".encode("ascii")
         self.reusable = False
         with _answered_early():
             self._socket.sendall(head + (body or b""))
-        return self._answer()
 
     def upload(self, path: str, parts: Iterable[bytes]) -> "Answer":
         """Send a body part by part, as the parts come, and return the answer. Raises `BadAnswer` or `OSError`."""
@@ -58,7 +54,7 @@ class Connection:
                 if part:  # an empty chunk would be the end
                     self._socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
             self._socket.sendall(b"0\r\n\r\n")
-        return self._answer()
+        return self.answer()
 
     def is_quiet(self) -> bool:
         """Whether the other end is still there and has said nothing on its own."""
@@ -90,7 +86,8 @@ class Connection:
         """A line without its end."""
         return self._until(b"\r\n", most)
 
-    def _answer(self) -> "Answer":
+    def answer(self) -> "Answer":
+        """The answer to what was sent, whose body is still to be read. Raises `BadAnswer` or `OSError`."""
         lines = self._until(b"\r\n\r\n", _MAX_HEAD).split(b"\r\n")
         version, _, rest = lines[0].partition(b" ")
         status = rest[:3]

@@ -7,7 +7,6 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit, InvalidRequest
@@ -16,11 +15,11 @@ _UCRED = struct.Struct("3i")  # struct ucred of socket(7): pid, uid, gid
 _LOG_BYTES = 4 << 20
 
 
-@dataclass(frozen=True)
 class DaemonPlace:
     """The files of one daemon, all in a folder that nobody else may enter."""
 
-    home: Path
+    def __init__(self, home: Path) -> None:
+        self.home = home
 
     @property
     def socket_path(self) -> Path:

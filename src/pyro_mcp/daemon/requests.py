@@ -1,8 +1,7 @@
 """One request on a connection to the daemon, and its answer as data or as the error that it tells of."""
 
 import contextlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pyro_mcp import models
@@ -14,17 +13,33 @@ if TYPE_CHECKING:
     from pyro_mcp.daemon.http import Answer, Connection
 
 
-def ask(connection: "Connection", method: str, path: str, body: object) -> Any:
-    """What the daemon answers in JSON. Raises the `PyroError` that it answers with, and `DaemonGone`."""
-    answer = begin(connection, method, path, body)
+def nothing() -> None:
+    """Is done meanwhile unless somebody has better to do."""
+
+
+def ask(
+    connection: "Connection", method: str, path: str, body: object, meanwhile: Callable[[], object] = nothing
+) -> Any:
+    """What the daemon answers in JSON; `meanwhile` is called while it works.
+
+    Raises the `PyroError` that it answers with, and `DaemonGone`.
+    """
+    answer = begin(connection, method, path, body, meanwhile)
     with broken_connections():
-        return json.loads(answer.read())
+        return _from_json(answer.read())
 
 
-def begin(connection: "Connection", method: str, path: str, body: object) -> "Answer":
+def begin(
+    connection: "Connection", method: str, path: str, body: object, meanwhile: Callable[[], object] = nothing
+) -> "Answer":
     """Send a request; the answer's body is still to be read. Raises as `ask` does."""
     with broken_connections():
-        answer = connection.request(method, path, None if body is None else json.dumps(body).encode())
+        connection.send(method, path, None if body is None else _as_json(body))
+    meanwhile()
+    import json  # noqa: F401, PLC0415  (what reads the answer: while the daemon works, it takes no time)
+
+    with broken_connections():
+        answer = connection.answer()
     _raise_for_status(answer)
     return answer
 
@@ -52,7 +67,19 @@ def _raise_for_status(answer: "Answer") -> None:
     with broken_connections():
         text = answer.read()
     try:
-        wire = models.decode(WireError, json.loads(text))
+        wire = models.decode(WireError, _from_json(text))
     except (ValueError, InvalidRequest):
         raise DaemonFailed("daemon_protocol", f"the daemon answered with HTTP status {answer.status}") from None
     raise from_wire(wire)
+
+
+def _as_json(body: object) -> bytes:
+    import json  # noqa: PLC0415  (late, see `begin`)
+
+    return json.dumps(body).encode()
+
+
+def _from_json(text: bytes) -> Any:
+    import json  # noqa: PLC0415  (late, see `begin`)
+
+    return json.loads(text)

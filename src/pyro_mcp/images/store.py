@@ -246,11 +246,12 @@ def disk_usage(path: Path) -> int:
     if path.is_dir() and not path.is_symlink():
         for folder, _, files in os.walk(path):
             names = files if folder == str(path) else [*files, "."]
-            total += sum(_blocks(os.path.join(folder, file)) for file in names)
+            total += sum(file_usage(os.path.join(folder, file)) for file in names)
     return total
 
 
-def _blocks(path: str) -> int:
+def file_usage(path: str) -> int:
+    """Bytes that a file takes on disk; nothing where it cannot be looked at."""
     try:
         return os.lstat(path).st_blocks * 512
     except OSError:

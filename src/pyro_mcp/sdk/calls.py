@@ -18,8 +18,10 @@ class Calls:
 
     _daemon: DaemonClient
 
-    def _get(self, kind: type[T], path: str) -> T:
-        return models.decode(kind, self._daemon.ask("GET", path))
+    def _get(self, kind: Callable[[], type[T]], path: str) -> T:
+        """Ask for something; `kind` gives its type, which is imported while the daemon works on the answer."""
+        answer = self._daemon.ask("GET", path, meanwhile=lambda: (models.decode, kind()))
+        return models.decode(kind(), answer)
 
     def _post(self, kind: type[T], path: str, request: object = None) -> T:
         body = {} if request is None else models.encode(request)

@@ -58,7 +58,7 @@ class CommandCalls(Calls):
 
     def command_status(self, workspace: str, exec_id: str) -> "sdk.ExecInfo":
         """How a command stands now, without its output. Raises `NotFound`. Starts no workspace, waits for nothing."""
-        return self._get(sdk.ExecInfo, exec_path(workspace, exec_id))
+        return self._get(lambda: sdk.ExecInfo, exec_path(workspace, exec_id))
 
     def read_command_output(
         self, workspace: str, exec_id: str, *, offset: int = 0, limit: int = SHOWN_OUTPUT_BYTES, grep: str | None = None
@@ -73,7 +73,7 @@ class CommandCalls(Calls):
 
     def workspace_logs(self, workspace: str) -> "tuple[sdk.ExecInfo, ...]":
         """The workspace's commands, oldest first; the newest thousand are kept."""
-        return self._get(workspace_models.CommandHistory, workspace_path(workspace, "/execs")).execs
+        return self._get(lambda: workspace_models.CommandHistory, workspace_path(workspace, "/execs")).execs
 
 
 def _collect(running: "sdk.ExecStream", stdin: bytes | None) -> "sdk.CommandResult":

@@ -15,7 +15,7 @@ class EnvironmentCalls(Calls):
 
     def inspect_environment(self, environment: str) -> "sdk.EnvironmentInfo":
         """One environment, with the packages in it and the templates of its machines. Raises `NotFound`."""
-        return self._get(sdk.EnvironmentInfo, environment_path(environment))
+        return self._get(lambda: sdk.EnvironmentInfo, environment_path(environment))
 
     def pull_environment(
         self, environment: str, *, source: str | None = None, on_progress: OnProgress | None = None

@@ -49,11 +49,12 @@ class WorkspaceCalls(Calls):
 
     def list_workspaces(self, *, deleted: bool = False) -> "tuple[sdk.WorkspaceInfo, ...]":
         """All workspaces, oldest first; with `deleted` those that were deleted and can be restored instead."""
-        return self._get(workspace_models.WorkspaceList, f"/v1/workspaces{'?deleted=1' if deleted else ''}").workspaces
+        path = "/v1/workspaces?deleted=1" if deleted else "/v1/workspaces"
+        return self._get(lambda: workspace_models.WorkspaceList, path).workspaces
 
     def workspace_status(self, workspace: str) -> "sdk.WorkspaceInfo":
         """One workspace as it is now."""
-        return self._get(sdk.WorkspaceInfo, workspace_path(workspace))
+        return self._get(lambda: sdk.WorkspaceInfo, workspace_path(workspace))
 
     def update_workspace(
         self,

@@ -61,6 +61,11 @@ class Database:
         with self._explained(), self._lock:
             return self._connection.execute(query, values).fetchall()
 
+    def version(self) -> int:
+        """A number that is another one once other connections have changed something. Raises `HostUnfit`."""
+        (row,) = self.rows("PRAGMA data_version")
+        return int(row[0])
+
     def checkpoint(self) -> None:
         """Move what was written into the file proper; waits for the disk, and nobody else does meanwhile.
 

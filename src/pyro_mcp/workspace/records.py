@@ -9,7 +9,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +67,7 @@ class Records:
         """Raises `HostUnfit`: `state_corrupt`, `state_newer`, `home_unusable`, `no_disk_space`."""
         self._database = Database(home / FILE_NAME, _SCHEMA, durable=True)
         self._looking = Database(home / FILE_NAME, _SCHEMA, durable=False)
+        self._remembered: tuple[int, tuple[WorkspaceRecord, ...]] | None = None  # all of a version of the file
         self._tell_removed: Callable[[str], None] = lambda _workspace_id: None
 
     def close(self) -> None:
@@ -81,7 +81,12 @@ class Records:
 
     def all(self) -> tuple[WorkspaceRecord, ...]:
         """Every workspace, the purged ones too, oldest first."""
-        return self._found("1", ())
+        # Asked for first, so that what is remembered is never older than its version says.
+        version = self._looking.version()
+        remembered = self._remembered
+        if remembered is None or remembered[0] != version:
+            remembered = self._remembered = (version, self._found("1", ()))
+        return remembered[1]
 
     def meant_by(self, reference: str) -> tuple[WorkspaceRecord, ...]:
         """Those that have this id or this name, or an id that begins so, but none that is purged."""
@@ -279,12 +284,11 @@ def _seed_text(seed: SeedInfo | None) -> str | None:
 
 
 def _record(row: sqlite3.Row) -> WorkspaceRecord:
-    plain = WorkspaceRecord(workspace_id=row["id"], **{name: row[name] for name in _PLAIN})
-    vmm = None if row["vmm_pid"] is None else Detached(row["vmm_pid"], row["vmm_start_time"], row["boot_id"])
-    return replace(
-        plain,
+    return WorkspaceRecord(
+        workspace_id=row["id"],
         labels=json.loads(row["labels"]),
         seed=None if row["seed"] is None else models.decode(SeedInfo, json.loads(row["seed"])),
-        process=vmm,
+        process=None if row["vmm_pid"] is None else Detached(row["vmm_pid"], row["vmm_start_time"], row["boot_id"]),
         kept=None if row["kept_disk"] is None else KeptDisk(row["kept_disk"], row["kept_at"]),
+        **{name: row[name] for name in _PLAIN},
     )

@@ -12,7 +12,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was asked of daemons of which the first ends in the middle of the request."""
     seen: list[str] = []
 
-    def ask(_client: DaemonClient, method: str, path: str, _body: object) -> str:
+    def ask(_client: DaemonClient, method: str, path: str, *_rest: object) -> str:
         seen.append(f"{method} {path}")
         if len(seen) == 1:
             raise DaemonGone

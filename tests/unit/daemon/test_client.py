@@ -39,6 +39,20 @@ def request_under_way(settings: Settings) -> Iterator[socket.socket]:
 # Starting
 
 
+def test_something_can_be_done_while_the_daemon_works(daemon_client: DaemonClient) -> None:
+    daemon_client.ask("GET", "/v1/hello")
+    done: list[str] = []
+    answer = daemon_client.ask("GET", "/v1/hello", meanwhile=lambda: done.append("meanwhile"))
+    assert (answer["version"], done) == (__version__, ["meanwhile"])
+    with pytest.raises(ValueError, match="ours"):  # not taken for something that the daemon did
+        daemon_client.ask("GET", "/v1/hello", meanwhile=_fail)
+    assert daemon_client.ask("GET", "/v1/hello")["version"] == __version__
+
+
+def _fail() -> None:
+    raise ValueError("ours")
+
+
 def test_the_first_request_starts_a_daemon_and_the_next_finds_it(
     daemon_client: DaemonClient, settings: Settings
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyro_mcp.daemon.http import BadAnswer, Connection
+from pyro_mcp.daemon.http import Answer, BadAnswer, Connection
 
 
 @pytest.fixture
@@ -23,12 +23,17 @@ Ends = tuple[Connection, socket.socket]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+def _request(connection: Connection, method: str, path: str, body: bytes | None) -> Answer:
+    connection.send(method, path, body)
+    return connection.answer()
+
+
 def test_a_request_with_and_without_a_body(ends: Ends) -> None:
     connection, server = ends
     server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2)
-    assert connection.request("GET", "/v1/x?y=1", None).read() == b"ok"
+    assert _request(connection, "GET", "/v1/x?y=1", None).read() == b"ok"
     assert server.recv(1000) == b"GET /v1/x?y=1 HTTP/1.1\r\nHost: pyro\r\n\r\n"
-    assert connection.request("POST", "/v1/x", b"{}").read() == b"ok"
+    assert _request(connection, "POST", "/v1/x", b"{}").read() == b"ok"
     assert server.recv(1000) == (
         b"POST /v1/x HTTP/1.1\r\nHost: pyro\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     )
@@ -46,7 +51,7 @@ def test_an_upload_in_parts(ends: Ends) -> None:
 def test_status_and_headers_in_any_case(ends: Ends) -> None:
     connection, server = ends
     server.sendall(b"HTTP/1.1 404 Not Found\r\nCONTENT-length:  3 \r\nX: a:b\r\nConnection: Close\r\n\r\nabc")
-    answer = connection.request("GET", "/", None)
+    answer = _request(connection, "GET", "/", None)
     assert (answer.status, answer.read()) == (404, b"abc")
     assert not connection.reusable
 
@@ -54,7 +59,7 @@ def test_status_and_headers_in_any_case(ends: Ends) -> None:
 def test_chunks_arrive_as_they_come(ends: Ends) -> None:
     connection, server = ends
     server.sendall(CHUNKED + b"3\r\nabc\r\n")
-    answer = connection.request("GET", "/", None)
+    answer = _request(connection, "GET", "/", None)
     assert answer.read_some() == b"abc"
     server.sendall(b"A;x=y\r\n0123")
     assert answer.read_some() == b"0123"
@@ -75,8 +80,8 @@ def test_answers_in_the_smallest_pieces(ends: Ends) -> None:
 
     sending = threading.Thread(target=send)
     sending.start()
-    assert connection.request("GET", "/", None).read() == b"abcde"
-    assert connection.request("GET", "/", None).read() == b"f"
+    assert _request(connection, "GET", "/", None).read() == b"abcde"
+    assert _request(connection, "GET", "/", None).read() == b"f"
     sending.join(30)
 
 
@@ -113,7 +118,7 @@ def test_what_is_not_an_answer(ends: Ends, answer: bytes) -> None:
     server.sendall(answer)
     server.shutdown(socket.SHUT_WR)
     with pytest.raises(BadAnswer):
-        connection.request("GET", "/", None).read()
+        _request(connection, "GET", "/", None).read()
     assert not connection.reusable
 
 
@@ -142,14 +147,14 @@ def test_shutting_down_wakes_whoever_reads(ends: Ends) -> None:
     connection, _server = ends
     threading.Timer(0.05, connection.shut_down).start()
     with pytest.raises(BadAnswer):
-        connection.request("GET", "/", None)
+        _request(connection, "GET", "/", None)
 
 
 def test_a_limit_of_time(ends: Ends) -> None:
     connection, _server = ends
     connection.limit(0.01)
     with pytest.raises(TimeoutError):
-        connection.request("GET", "/", None)
+        _request(connection, "GET", "/", None)
 
 
 def test_a_connection_that_nobody_holds_closes_itself() -> None:
