@@ -201,9 +201,10 @@ class _FakeTemplates:
     async def begin_from(self, _host: Host, spec: MachineSpec, _stage: Stage = WAITING) -> MachineSpec:
         return replace(spec, template=Template(Path("/template")))
 
-    async def discard(self, _template: Template, why: str) -> None:
+    async def discard(self, _template: Template, why: str) -> bool:
         """See `Templates.discard`."""
         self.discarded.append(why)
+        return True
 
     def note_copy(self, _template: Template, _took_ms: int) -> None:
         """See `Templates.note_copy`."""

@@ -10,7 +10,8 @@ import pytest
 from pyro_mcp import Pyro
 from pyro_mcp.doctor import templates as doctor
 from pyro_mcp.doctor.report import Status
-from tests.vm.copies import created, says, says_in
+from pyro_mcp.workspace.boot import TEMPLATE_GONE
+from tests.vm.copies import RUN, created, says, says_in
 from tests.vm.own_cache import trouble_with_templates
 from tests.vm.pyro_command import PyroCommand
 
@@ -63,7 +64,9 @@ def test_a_damaged_template_is_thrown_away_and_the_machine_boots(
     harming: PyroCommand, template: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(template)
-    assert says(harming, "echo fine") == ["fine"]
+    ended = harming(*RUN, "echo fine")
+    assert (ended.exit_code, ended.stdout) == (0, b"fine\n"), ended.stderr
+    assert ended.stderr.count(f"[run] {TEMPLATE_GONE}\n") == 1
     (trouble,) = trouble_with_templates(harming.home)
     assert f"the template {template.name} (debian:12, " in trouble
     assert not template.exists()

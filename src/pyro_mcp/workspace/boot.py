@@ -24,9 +24,19 @@ log = logging.getLogger(__name__)
 _READY_SECONDS = 20.0
 # The second attempt prints the guest's console, which is slower, and decides.
 _LAST_READY_SECONDS = 60.0
+TEMPLATE_GONE = (
+    "the template that this machine was to begin from does not work and is thrown away; the machine boots, which takes"
+    " longer (`pyro doctor` says why)"
+)
 NO_DISK = -1
 """In place of a machine's disk until it is known what it begins from, or where that is all that is asked."""
 T = TypeVar("T")
+Tell = Callable[[str], Awaitable[None]]
+"""Is told what the machine's user should know about its start."""
+
+
+async def nobody(_text: str) -> None:
+    """For a machine whose user need not know."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ class Guest:
 
 
 @asynccontextmanager
-async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) -> AsyncIterator[Guest]:
+async def boot_guest(
+    host: Host, image: Path, *, vcpu_count: int, mem_mib: int, tell: Tell = nobody
+) -> AsyncIterator[Guest]:
     """Boot a machine with a fresh disk of its own; it is gone, disk and all, when the block ends.
 
     A boot that hangs is tried once more, this time with the guest's console kept for the error message. Raises
@@ -48,7 +60,7 @@ async def boot_guest(host: Host, image: Path, *, vcpu_count: int, mem_mib: int) 
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         attempt = _Attempt(host, image, vcpu_count, mem_mib)
-        machine, guest = await twice(host, lambda trial: attempt.enter(stack, trial))
+        machine, guest = await twice(host, lambda trial: attempt.enter(stack, trial), tell)
         async with last_words.told_if_lost(machine):
             yield Guest(machine.vmm, guest, round((time.monotonic() - began) * 1000))
 
@@ -80,10 +92,10 @@ class Trial:
             self.host.templates.note_copy(self.template, round((time.monotonic() - began) * 1000))
 
 
-async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]]) -> T:
+async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]], tell: Tell) -> T:
     """Start a machine, and if its guest does not come up boot it, with the guest's console kept.
 
-    A template that it was to begin from is thrown away then.
+    A template that it was to begin from is thrown away then, which is told.
     """
     first = Trial(host, host.driver, _READY_SECONDS, may_copy=True)
     try:
@@ -93,7 +105,8 @@ async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]]) -> T:
             raise  # no fault of a template's
         why = error.message
     if first.template is not None and host.templates is not None:
-        await host.templates.discard(first.template, why)
+        if await host.templates.discard(first.template, why):
+            await tell(TEMPLATE_GONE)
     else:
         log.warning("a machine did not start, trying once more: %s", why)
     return await attempt(Trial(host, host.driver.with_console(), _LAST_READY_SECONDS, may_copy=False))

@@ -11,7 +11,7 @@ from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.images import catalog, store, uses
 from pyro_mcp.models import MEM_MIB_RANGE, NOTICE, TIMEOUT_SECONDS_RANGE, VCPU_RANGE, Progress
 from pyro_mcp.to_the_end import to_the_end
-from pyro_mcp.workspace import names
+from pyro_mcp.workspace import names, news
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.command_words import check_range
 from pyro_mcp.workspace.core import Core
@@ -103,6 +103,8 @@ async def create(
             has_machine = await _give_seed(core, record, ready, seeded=request.seed_path is not None)
         await report(Progress("create", "boot", request.environment))
         await boot(core, await core.record(workspace_id), ready if has_machine else None)
+        if (live := core.machines.get(workspace_id)) is not None:
+            await news.tell(live.news, report)
     except BaseException:
         if added:
             await to_the_end(_take_back(core, workspace_id))

@@ -39,13 +39,17 @@ _LOOK_AGAIN_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class KeptMachine:
-    """A running VMM and a session with its guest's agent; `leave` it or `end` it."""
+    """A running VMM and a session with its guest's agent; `leave` it or `end` it.
+
+    `news` is what its user should know about its start.
+    """
 
     process: Detached
     vmm: Watched
     guest: client.GuestClient
     session: AsyncExitStack
     console: Callable[[], str]
+    news: tuple[str, ...] = ()
 
     @property
     def is_gone(self) -> bool:
@@ -118,7 +122,13 @@ async def start(
                 start = _Start(trial.driver, spec, folder, before_start)
                 return await _boot(start, identity, trial.ready_seconds)
 
-        return await boot.twice(host, attempt)
+        news: list[str] = []
+
+        async def tell(text: str) -> None:
+            news.append(text)
+
+        machine = await boot.twice(host, attempt, tell)
+        return replace(machine, news=tuple(news))
     finally:
         os.close(disk)
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from pyro_mcp import tasks
@@ -51,7 +51,7 @@ class LiveWorkspace:
     runner: CommandRunner
     resting: Resting
     heartbeat: Heartbeat
-    news: list[str] = field(default_factory=list)
+    news: list[str]
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[None]:
@@ -214,7 +214,7 @@ class Machines:
         resting = Resting(guest, its_balloon, record.mem_mib, busy)
         on_halt = partial(_end_halted, workspace_id, machine.vmm)
         heartbeat = Heartbeat(guest, machine.process, busy=busy, on_halt=on_halt)
-        return _Live(LiveWorkspace(workspace_id, guest, runner, resting, heartbeat), machine)
+        return _Live(LiveWorkspace(workspace_id, guest, runner, resting, heartbeat, list(machine.news)), machine)
 
     async def _adopt_commands(self, live: _Live) -> None:
         try:

@@ -85,12 +85,15 @@ class Templates:
         found = (_info(Template(folder)) for folder in self._folders())
         return tuple(sorted((info for info in found if info is not None), key=lambda info: info.used_at, reverse=True))
 
-    async def discard(self, template: Template, why: str) -> None:
-        """Remove one that a machine could not begin from; a new one is made in its place, but not over and over."""
+    async def discard(self, template: Template, why: str) -> bool:
+        """Remove one that a machine could not begin from; a new one is made in its place, but not over and over.
+
+        False where it was no fault of the template's: somebody has removed it meanwhile.
+        """
         key = template.folder.name
         if not _is_whole(template):
             log.info("a machine could not begin from the template %s, which somebody has removed: %s", key, why)
-            return
+            return False
         known = template_facts.in_words(template.folder)
         log.warning("a machine could not begin from the template %s (%s), which is thrown away: %s", key, known, why)
         self._discarded[key] += 1
@@ -100,6 +103,7 @@ class Templates:
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
                 await _removed(template.folder)
+        return True
 
     async def prune(self, *, dry_run: bool) -> PruneReport:
         """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on.

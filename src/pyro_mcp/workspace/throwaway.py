@@ -85,9 +85,13 @@ def check(request: RunRequest) -> None:
 async def _boot_and_run(
     host: Host, request: RunRequest, control: RunControl, backlog: Backlog, began: float
 ) -> RunFinished:
+    async def tell(text: str) -> None:
+        await backlog.put(Progress("run", NOTICE, "", text))
+
     with await store.open_verified(host.images, request.environment) as image:
         phases.ended("environment")
-        async with boot_guest(host, image.path, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib) as guest:
+        booting = boot_guest(host, image.path, vcpu_count=request.vcpu_count, mem_mib=request.mem_mib, tell=tell)
+        async with booting as guest:
             exited = await _run_command(guest, request, control, backlog)
             phases.ended("command")
             finished = RunFinished(
