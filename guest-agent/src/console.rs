@@ -39,6 +39,13 @@ pub fn report(text: impl fmt::Display) {
     }
 }
 
+/// Goes on without what is not worth the whole guest, but says so.
+pub fn warn(outcome: Result<()>) {
+    if let Err(failure) = outcome {
+        report(format_args!("warning: {failure}"));
+    }
+}
+
 fn write_to(path: &str, text: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }

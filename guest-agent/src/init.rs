@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::channel::{self, Channel};
 use crate::cmdline::{ChannelKind, Options};
-use crate::console::{report, Failure, Result};
+use crate::console::{report, warn, Failure, Result};
 use crate::greeting::Begun;
 use crate::listener::Listener;
 use crate::machine::Machine;
@@ -43,6 +43,7 @@ pub fn boot() -> Result<Guest> {
     initramfs::free()?;
     root::mount_image(&options, &uevents)?;
     let mut common = Some(system::mount_common(&options, &uevents)?);
+    warn(root::free_disk(&options, &uevents));
     warm::hold_common_files(Path::new(root::IMAGE));
     let groundwork = Groundwork::lay().map_err(|error| Failure::new("get ready to serve", error))?;
     let (channel, listener) = open_channel(&options, &uevents)?;

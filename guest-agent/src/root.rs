@@ -65,6 +65,18 @@ pub fn mount_image(options: &Options, uevents: &Uevents) -> Result<()> {
     Mount::device(device, "squashfs", Path::new(IMAGE)).flags(MsFlags::MS_RDONLY).apply()
 }
 
+/// Lets the disk take what it is given. The kernel would hold writes back for the sake of reads, as if the disk were
+/// one that turns, and look ten times a second whether to go on with that.
+///
+/// Source: the kernel's Documentation/ABI/stable/sysfs-block, `wbt_lat_usec`.
+pub fn free_disk(options: &Options, uevents: &Uevents) -> Result<()> {
+    let Some(device) = &options.disk else { return Ok(()) };
+    uevents.wait_for_node(device)?;
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    let throttle = format!("/sys/block/{name}/queue/wbt_lat_usec");
+    fs::write(&throttle, "0").map_err(|error| Failure::new(format!("write {throttle}"), error))
+}
+
 fn mount_changes(options: &Options, uevents: &Uevents) -> Result<()> {
     match &options.disk {
         Some(device) => {
@@ -72,7 +84,8 @@ fn mount_changes(options: &Options, uevents: &Uevents) -> Result<()> {
             rebirth::forget(device)?;
             // With `discard` what is deleted is given back to the host, whose file is sparse. It reads as zeros where
             // nothing was written, so that writing zeros to its inode tables would only make it grow.
-            let data = "discard,noinit_itable";
+            // Nor does it help to look through a disk that is nearly blank for where it is.
+            let data = "discard,noinit_itable,no_prefetch_block_bitmaps";
             Mount::device(device, "ext4", Path::new(CHANGES)).flags(MsFlags::MS_NOATIME).data(data).apply()
         }
         None => Mount::kernel("tmpfs", CHANGES).data("mode=0700").apply(),

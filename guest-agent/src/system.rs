@@ -13,7 +13,7 @@ use nix::unistd::sethostname;
 
 use crate::carried::Carried;
 use crate::cmdline::Options;
-use crate::console::{report, Failure, Result};
+use crate::console::{warn, Failure, Result};
 use crate::machine::Machine;
 use crate::mount::{make_directory, Mount};
 use crate::uevent::Uevents;
@@ -65,12 +65,6 @@ pub fn prepare(machine: &Machine, common: Vec<Carried>) -> Result<()> {
 pub fn name(machine: &Machine) {
     warn(name_host(&machine.host_name));
     warn(write_anew(MACHINE_ID, &format!("{}\n", machine.machine_id), 0o444));
-}
-
-fn warn(outcome: Result<()>) {
-    if let Err(failure) = outcome {
-        report(format_args!("warning: {failure}"));
-    }
 }
 
 /// Says whether there are modules to be had.
