@@ -1,5 +1,6 @@
 """What all tests share: folders of their own, a limit on how long they may hang, and no daemon left behind."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def settings(own_places: None) -> Settings:
 @pytest.fixture
 def daemon_client(settings: Settings) -> Iterator[DaemonClient]:
     """A client whose daemon, should one be started, ends with the test."""
-    yield DaemonClient(settings)
+    with contextlib.closing(DaemonClient(settings)) as client:
+        yield client
     end_daemon(settings)
 
 

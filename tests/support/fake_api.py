@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi
+from tests.support.descriptors import opened
 
 INFO = {"id": "anonymous-instance", "state": "Running", "vmm_version": "1.12.1", "app_name": "Firecracker"}
 DONE = b"HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n"
@@ -49,10 +49,10 @@ class FakeApi:
 @asynccontextmanager
 async def served(folder: Path, fake: FakeApi) -> AsyncIterator[FirecrackerApi]:
     """Such an API in this folder; each connection is closed by the host."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = opened().keys()
     async with asyncio.timeout(30):
         async with await asyncio.start_unix_server(fake, folder / "api.sock"):
             yield FirecrackerApi(folder)
             await fake.left.wait()
-        while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110  (transports close a little later)
+        while opened().keys() != before:  # noqa: ASYNC110  (transports close a little later)
             await asyncio.sleep(0)

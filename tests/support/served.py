@@ -59,3 +59,4 @@ async def _end(client: DaemonClient, serving: "asyncio.Task[None]") -> None:
     finally:
         serving.cancel()
         await asyncio.wait((serving,))
+        client.close()

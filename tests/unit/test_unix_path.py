@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.unix_path import connect_to
+from tests.support.descriptors import none_left
 
 
 async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
@@ -29,11 +30,9 @@ async def test_one_who_stops_waiting_for_it_leaves_nothing(tmp_path: Path) -> No
         listener.bind(str(path))
         listener.listen(0)
         first.connect(str(path))
-        before = os.listdir("/proc/self/fd")
-        with pytest.raises(TimeoutError):
+        with none_left(), pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await connect_to(path)
-        assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 async def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
@@ -58,10 +57,8 @@ async def test_where_nobody_listens_it_is_said(tmp_path: Path, missing: str) -> 
     if missing == "listener":
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(ConnectionRefusedError if missing == "listener" else FileNotFoundError):
+    with none_left(), pytest.raises(ConnectionRefusedError if missing == "listener" else FileNotFoundError):
         await connect_to(path)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 def _listening(path: Path) -> socket.socket:
@@ -75,18 +72,14 @@ async def test_a_link_is_refused_wherever_it_leads(tmp_path: Path) -> None:
     """Whoever may write into the folder could lead us to anybody's socket with it."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "none")
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(ConnectionRefusedError):
+    with none_left(), pytest.raises(ConnectionRefusedError):
         await connect_to(link)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
     with _listening(tmp_path / "sock") as listener:
         listener.setblocking(False)
         link.unlink()
         link.symlink_to(tmp_path / "sock")
-        before = os.listdir("/proc/self/fd")
-        with pytest.raises(ConnectionRefusedError):
+        with none_left(), pytest.raises(ConnectionRefusedError):
             await connect_to(link)
-        assert set(os.listdir("/proc/self/fd")) <= set(before)
         with pytest.raises(BlockingIOError):
             listener.accept()
         (await connect_to(tmp_path / "sock")).close()
@@ -112,8 +105,7 @@ async def test_what_is_no_socket_is_refused_and_not_opened(tmp_path: Path, what:
             os.mkfifo(path)  # to open one waits for another
         case _:
             path = Path("/dev/null")
-    before = os.listdir("/proc/self/fd")
-    async with asyncio.timeout(30):
-        with pytest.raises(ConnectionRefusedError, match="no socket"):
-            await connect_to(path)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        async with asyncio.timeout(30):
+            with pytest.raises(ConnectionRefusedError, match="no socket"):
+                await connect_to(path)

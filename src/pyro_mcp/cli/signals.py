@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+# How long the end of a block waits for what is being told; whoever is told may be held up by a reader of our output.
+_LAST_SECONDS = 1.0
+
 
 @contextlib.contextmanager
 def told_of(numbers: Sequence[signal.Signals], on_signal: Callable[[int], None]) -> Iterator[None]:
@@ -29,6 +32,7 @@ def told_of(numbers: Sequence[signal.Signals], on_signal: Callable[[int], None])
             signal.signal(number, handler)
         signal.set_wakeup_fd(previous_writer)
         os.close(writer)
+        telling.join(_LAST_SECONDS)
 
 
 def _tell(reader: int, on_signal: Callable[[int], None]) -> None:

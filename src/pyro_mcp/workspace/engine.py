@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,7 @@ class Workspaces:
             running = await adopt.put_in_order(core)
         except PyroError as error:
             log.error("workspaces cannot be used: %s", error.message)
+            self._close_files()
             self._opened = error
             return
         for record in running:
@@ -89,8 +90,7 @@ class Workspaces:
             await tasks.end(task)
         if isinstance(self._opened, Core):
             await self._opened.machines.close()
-            self._opened.history.close()
-            self._opened.records.close()
+            self._close_files()
 
     @property
     def running(self) -> int:
@@ -243,9 +243,17 @@ class Workspaces:
 
     def _open(self) -> Core:
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        records, history, places = Records(self._home), History(self._home), Places(self._home)
-        history.forget_others({record.workspace_id for record in records.all()})
-        records.when_removed(history.forget)
+        with ExitStack() as files:
+            records = files.enter_context(closing(Records(self._home)))
+            history = files.enter_context(closing(History(self._home)))
+            history.forget_others({record.workspace_id for record in records.all()})
+            records.when_removed(history.forget)
+            core = self._core_on(records, history)
+            files.pop_all()
+            return core
+
+    def _core_on(self, records: Records, history: History) -> Core:
+        places = Places(self._home)
         machines = Machines(
             places,
             records=records,
@@ -255,6 +263,11 @@ class Workspaces:
             on_deadline=self._on_deadline,
         )
         return Core(places, records, history, Holds(), machines, self._images, self._find_host)
+
+    def _close_files(self) -> None:
+        if isinstance(self._opened, Core):
+            self._opened.history.close()
+            self._opened.records.close()
 
     def _visible(self) -> tuple[WorkspaceRecord, ...]:
         return tuple(record for record in self._core.records.all() if record.state != PURGED)

@@ -66,7 +66,11 @@ class Records:
     def __init__(self, home: Path) -> None:
         """Raises `HostUnfit`: `state_corrupt`, `state_newer`, `home_unusable`, `no_disk_space`."""
         self._database = Database(home / FILE_NAME, _SCHEMA, durable=True)
-        self._looking = Database(home / FILE_NAME, _SCHEMA, durable=False)
+        try:
+            self._looking = Database(home / FILE_NAME, _SCHEMA, durable=False)
+        except BaseException:
+            self._database.close()
+            raise
         self._remembered: tuple[int, tuple[WorkspaceRecord, ...]] | None = None  # all of a version of the file
         self._tell_removed: Callable[[str], None] = lambda _workspace_id: None
 

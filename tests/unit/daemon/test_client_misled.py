@@ -74,10 +74,12 @@ def test_answers_that_make_no_sense(settings: Settings, answer: bytes, code: str
     def reply(path: str, _body: bytes) -> bytes:
         return hello(settings, version=__version__) if path == "/v1/hello" else answer
 
-    with old_daemon(settings, reply):
-        client = DaemonClient(settings)
-        with pytest.raises(DaemonFailed) as caught:
-            client.ask("GET", "/v1/environments")
+    with (
+        old_daemon(settings, reply),
+        contextlib.closing(DaemonClient(settings)) as client,
+        pytest.raises(DaemonFailed) as caught,
+    ):
+        client.ask("GET", "/v1/environments")
     assert caught.value.code == code
     assert caught.value.exit_code == 2
 

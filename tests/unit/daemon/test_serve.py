@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,18 @@ def test_a_daemon_has_descriptors_for_many_workspaces(settings: Settings) -> Non
 
 
 async def test_a_daemon_that_nobody_asks_ends_by_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "Activity", lambda stop, **more: Activity(stop, 0.2, **more))
+    asked = asyncio.Event()  # or else it might end before that, and a real one be started in its place
+
+    def activity(stop: Callable[[], None], is_wanted: Callable[[], bool]) -> Activity:
+        return Activity(stop, 0.2, lambda: not asked.is_set() or is_wanted())
+
+    monkeypatch.setattr(serve, "Activity", activity)
     place = DaemonPlace(settings.home)
     place.prepare()
     serving = asyncio.create_task(serve._serve(settings, place.listen()))
     answer = await asyncio.to_thread(DaemonClient(settings).ask, "GET", "/v1/hello")
     assert answer["pid"] == os.getpid()
+    asked.set()
     async with asyncio.timeout(30):
         await serving
     with pytest.raises(ConnectionRefusedError):

@@ -43,8 +43,13 @@ REQUEST = RunRequest("debian:12", ("true",))
 
 async def _said(run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch, use: Callable[[Pyro], T]) -> T:
     """What `use` returns against a server whose runs are scripted."""
+
+    def used() -> T:
+        with Pyro(settings) as pyro:
+            return use(pyro)
+
     async with served(settings, monkeypatch, run):
-        return await asyncio.to_thread(use, Pyro(settings))
+        return await asyncio.to_thread(used)
 
 
 async def test_a_run_gives_everything_that_was_written_and_how_it_ended(
@@ -292,8 +297,8 @@ def test_a_daemon_that_dies_in_the_middle_of_a_run(settings: Settings, with_star
     def answer(path: str, _body: bytes) -> bytes:
         return hello(settings, version=pyro_mcp.__version__) if path == "/v1/hello" else stream
 
-    with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
-        Pyro(settings).run_in_vm("debian:12", ["true"])
+    with old_daemon(settings, answer), Pyro(settings) as pyro, pytest.raises(DaemonFailed) as caught:
+        pyro.run_in_vm("debian:12", ["true"])
     assert caught.value.code == "daemon_gone"
     assert caught.value.hint == "run it again: its machine ended with the daemon"
     assert caught.value.exit_code == 2
@@ -348,8 +353,8 @@ def test_a_daemon_that_dies_in_the_middle_of_a_pull(settings: Settings) -> None:
     def answer(path: str, _body: bytes) -> bytes:
         return hello(settings, version=pyro_mcp.__version__) if path == "/v1/hello" else stream
 
-    with old_daemon(settings, answer), pytest.raises(DaemonFailed) as caught:
-        Pyro(settings).pull_environment("debian:12")
+    with old_daemon(settings, answer), Pyro(settings) as pyro, pytest.raises(DaemonFailed) as caught:
+        pyro.pull_environment("debian:12")
     assert caught.value.code == "daemon_gone"
     assert "`pyro workspace list`" in str(caught.value.hint)
 

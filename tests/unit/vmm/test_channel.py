@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyro_mcp.vmm import channel
+from tests.support.descriptors import none_left
 from tests.support.fake_agent import opened
 
 
@@ -17,17 +18,16 @@ def test_a_socket_is_its_owners_alone_however_long_its_path(tmp_path: Path, dept
     folder.mkdir(parents=True)
     path = folder / "agent.sock"
     path.write_text("left by a dead one")
-    before = os.listdir("/proc/self/fd")
-    with channel.listening(path) as listener:
-        assert path.is_socket()
-        assert path.stat().st_mode & 0o777 == 0o600
-        inside = os.open(folder, os.O_PATH)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(f"/proc/self/fd/{inside}/{path.name}")
-            listener.accept()[0].close()
-        os.close(inside)
-    assert path.exists()
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        with channel.listening(path) as listener:
+            assert path.is_socket()
+            assert path.stat().st_mode & 0o777 == 0o600
+            inside = os.open(folder, os.O_PATH)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"/proc/self/fd/{inside}/{path.name}")
+                listener.accept()[0].close()
+            os.close(inside)
+        assert path.exists()
 
 
 def test_a_log_takes_so_much_and_no_more() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ import pytest
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.vmm import firecracker_api
 from pyro_mcp.vmm.firecracker_api import FirecrackerApi, InstanceInfo, SnapshotPaths
+from tests.support.descriptors import none_left
 from tests.support.fake_api import DONE, INFO, FakeApi, answer, served
 
 
@@ -175,10 +175,8 @@ def not_there(folder: Path, what: str) -> Iterator[None]:
 async def test_one_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(firecracker_api, "_THERE_SECONDS", 0.05)
     monkeypatch.setattr(FirecrackerApi._ask, "__defaults__", (None, 0.05))
-    with not_there(tmp_path, what):
-        before = os.listdir("/proc/self/fd")
+    with not_there(tmp_path, what), none_left():
         for ask in (FirecrackerApi.wait_until_there, FirecrackerApi.info):
             with pytest.raises(GuestFailed) as caught:
                 await ask(FirecrackerApi(tmp_path))
             assert caught.value.code == "vmm_gone"
-        assert set(os.listdir("/proc/self/fd")) <= set(before)

@@ -11,6 +11,7 @@ import pytest
 
 from pyro_mcp.vmm.firecracker_config import configuration, configuration_file, kernel_arguments
 from pyro_mcp.vmm.machine import MachineSpec
+from tests.support.descriptors import none_left
 
 SPEC = MachineSpec(Path("/b/kernel"), Path("/b/initramfs"), Path("/b/modules"), Path("/b/image"), 77, 3, 768)
 KEPT = replace(SPEC, seed=Path("/w/seed"), durable=True)
@@ -94,16 +95,12 @@ def test_the_console_is_there_only_when_wanted(console: bool) -> None:
 
 
 def test_it_is_handed_over_in_a_file_without_a_name() -> None:
-    before = os.listdir("/proc/self/fd")
-    with configuration_file(configuration(SPEC, console=False)) as fd:
+    with none_left(), configuration_file(configuration(SPEC, console=False)) as fd:
         assert not os.get_inheritable(fd)
         for _ in range(2):  # whoever opens it reads it from its beginning
             assert json.loads(Path(f"/proc/self/fd/{fd}").read_bytes()) == told(SPEC)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 def test_a_file_that_nobody_wants_any_more_is_closed() -> None:
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(KeyError), configuration_file({}):
+    with none_left(), pytest.raises(KeyError), configuration_file({}):
         raise KeyError
-    assert set(os.listdir("/proc/self/fd")) <= set(before)

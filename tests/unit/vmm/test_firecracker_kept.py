@@ -15,6 +15,7 @@ from pyro_mcp.vmm import channel
 from pyro_mcp.vmm.channel import to_agent, while_alive
 from pyro_mcp.vmm.firecracker import FirecrackerDriver
 from pyro_mcp.vmm.machine import MachineSpec
+from tests.support.descriptors import none_left
 from tests.support.fake_firecracker import BOOTS, FOR_EVER, talk
 from tests.support.fake_firecracker import unconfined_driver as driver
 
@@ -78,12 +79,11 @@ async def test_a_kept_machine_that_could_not_be_written_down_does_not_start(
         raise KeyError("no room")
 
     starting = driver(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w'); {BOOTS}")
-    before = os.listdir("/proc/self/fd")
-    with channel.listening(folder / starting.listens_at) as listener, pytest.raises(KeyError, match="no room"):
-        await asyncio.to_thread(starting.start_kept, spec, folder, listener, 2, fail)
-    assert wait_for_end(seen[0].pid, 30)
-    assert not (tmp_path / "ran").exists()
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        with channel.listening(folder / starting.listens_at) as listener, pytest.raises(KeyError, match="no room"):
+            await asyncio.to_thread(starting.start_kept, spec, folder, listener, 2, fail)
+        assert wait_for_end(seen[0].pid, 30)
+        assert not (tmp_path / "ran").exists()
 
 
 async def test_whoever_stops_waiting_for_a_kept_guest_can_wait_again(

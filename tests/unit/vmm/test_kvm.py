@@ -13,6 +13,7 @@ from pyro_mcp.process import wait_for_end
 from pyro_mcp.vmm import confine, firecracker_sandbox, kvm, user_ids, vmm_process
 from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
 from pyro_mcp.vmm.kvm_device import KvmAccess
+from tests.support.descriptors import none_left
 
 NOBODY = 65534
 WORKS = KvmVerdict(KvmState.WORKS, "a guest ran", 300)
@@ -136,11 +137,10 @@ async def test_firecracker_that_cannot_be_started(
     else:
         (tmp_path / "run").touch()
     missing = tmp_path / "missing"
-    before = os.listdir("/proc/self/fd")
-    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
-    assert verdict.state is KvmState.UNTRIED
-    assert "could not be started" in verdict.detail
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
+        assert verdict.state is KvmState.UNTRIED
+        assert "could not be started" in verdict.detail
 
 
 async def test_a_sandbox_that_cannot_be_made_says_nothing_of_guests(
@@ -190,12 +190,11 @@ async def test_where_its_folder_can_have_no_device_kvm_is_untried(
 
     monkeypatch.setattr(firecracker_sandbox, "access_for", refuse)
     missing = tmp_path / "missing"
-    before = os.listdir("/proc/self/fd")
-    verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
-    assert verdict.state is KvmState.UNTRIED
-    assert "Permission denied" in verdict.detail
-    assert list((tmp_path / "run").iterdir()) == []
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        verdict = await kvm.prove(missing, missing, missing, tmp_path / "run", device=device)
+        assert verdict.state is KvmState.UNTRIED
+        assert "Permission denied" in verdict.detail
+        assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize("words", ["bwrap: ", "gate: 1: exec: "])

@@ -11,6 +11,7 @@ import pytest
 
 from pyro_mcp.vmm import kvm_device
 from pyro_mcp.vmm.kvm_device import DEVICE, KvmAccess, access_for
+from tests.support.descriptors import none_left
 
 USER = 1_900_000_007
 GROUP = 104
@@ -88,10 +89,9 @@ def test_any_other_device_gets_a_node_of_the_vmms_own(
 ) -> None:
     """Unless anybody, or somebody of a group, may both read and write it."""
     _device(monkeypatch, mode, group)
-    before = os.listdir("/proc/self/fd")
-    assert access_for(USER, tmp_path) == KvmAccess(tmp_path / "kvm", DEVICE, None)
-    assert nodes == [(tmp_path / "kvm", stat.S_IFCHR | 0o600, ANYTHING)]
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        assert access_for(USER, tmp_path) == KvmAccess(tmp_path / "kvm", DEVICE, None)
+        assert nodes == [(tmp_path / "kvm", stat.S_IFCHR | 0o600, ANYTHING)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes nodes")

@@ -11,6 +11,7 @@ import pytest
 from pyro_mcp.process_watch import start_time
 from pyro_mcp.vmm import user_ids
 from pyro_mcp.vmm.own_folder import hand_over, own_folder, remove_leftovers
+from tests.support.descriptors import none_left
 from tests.support.held_folder import held_by_another
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -71,13 +72,12 @@ def test_nobody_else_may_look_into_the_folders_above(tmp_path: Path, umask: int)
 
 def test_a_folder_that_is_let_go_or_cannot_be_made_leaves_no_descriptor(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    before = os.listdir("/proc/self/fd")
-    with own_folder(tmp_path / "run"):
+    with none_left():
+        with own_folder(tmp_path / "run"):
+            remove_leftovers(tmp_path / "run")
+        with pytest.raises(OSError, match="file"), own_folder(tmp_path / "file"):
+            raise AssertionError("there is none")
         remove_leftovers(tmp_path / "run")
-    with pytest.raises(OSError, match="file"), own_folder(tmp_path / "file"):
-        raise AssertionError("there is none")
-    remove_leftovers(tmp_path / "run")
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 # What is left of others

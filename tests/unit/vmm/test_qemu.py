@@ -14,6 +14,7 @@ from pyro_mcp.process import Detached, start_time, wait_for_end
 from pyro_mcp.vmm import channel, confine, tsc
 from pyro_mcp.vmm.machine import Machine, MachineSpec
 from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver
+from tests.support.descriptors import none_left
 from tests.support.waiting import until
 
 
@@ -64,13 +65,12 @@ def test_no_kept_machine_without_qemu(spec: MachineSpec, tmp_path: Path, monkeyp
 
 async def test_without_qemu_the_host_is_unfit(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(HostUnfit) as caught:
-        async with QemuDriver().boot(spec):
-            raise AssertionError("there is nothing to boot")
-    assert caught.value.code == "no_vmm"
-    assert "qemu-system-x86" in (caught.value.hint or "")
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        with pytest.raises(HostUnfit) as caught:
+            async with QemuDriver().boot(spec):
+                raise AssertionError("there is nothing to boot")
+        assert caught.value.code == "no_vmm"
+        assert "qemu-system-x86" in (caught.value.hint or "")
 
 
 async def test_a_program_that_cannot_be_started_leaves_nothing(
@@ -79,11 +79,9 @@ async def test_a_program_that_cannot_be_started_leaves_nothing(
     _stand_in(tmp_path, "", monkeypatch)
     monkeypatch.setattr(confine, "BWRAP", "/no/such/bwrap")
     tsc.host_khz()
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(FileNotFoundError):
+    with none_left(), pytest.raises(FileNotFoundError):
         async with QemuDriver().boot(spec):
             raise AssertionError("there is nothing to boot")
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
 async def _booted(spec: MachineSpec, use: "asyncio.Event", then: "asyncio.Event", seen: list[Machine]) -> None:
@@ -126,11 +124,10 @@ async def test_a_machine_is_gone_at_the_end_with_everything_it_started(
 ) -> None:
     _stand_in(tmp_path, ("trap '' TERM\n" if stubborn else "") + "echo up; while :; do sleep 0.05; done", monkeypatch)
     tsc.host_khz()
-    before = len(os.listdir("/proc/self/fd"))
-    async with QemuDriver(confined=False).boot(spec) as machine:
-        await until(lambda: "up" in machine.console())
-    assert start_time(machine.process.pid) is None
-    assert len(os.listdir("/proc/self/fd")) <= before
+    with none_left():
+        async with QemuDriver(confined=False).boot(spec) as machine:
+            await until(lambda: "up" in machine.console())
+        assert start_time(machine.process.pid) is None
 
 
 async def test_a_machine_that_dies_is_seen_on_its_channel(

@@ -18,17 +18,17 @@ from pyro_mcp.vmm import qemu_monitor
 from pyro_mcp.vmm.qemu import PROGRAM
 from pyro_mcp.vmm.qemu_monitor import save_state
 from pyro_mcp.vmm.qemu_orders import IGNORE_SHARED, restore_orders
+from tests.support.descriptors import none_left
 from tests.support.fake_qemu import STATE, Monitor
 
 
 @pytest.fixture
 def state() -> Iterator[int]:
     """Where it is written to. No descriptor is left."""
-    before = os.listdir("/proc/self/fd")
-    fd = os.memfd_create("state")
-    yield fd
-    os.close(fd)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        fd = os.memfd_create("state")
+        yield fd
+        os.close(fd)
 
 
 @contextmanager

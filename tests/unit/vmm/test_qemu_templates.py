@@ -17,6 +17,7 @@ from pyro_mcp.vmm import channel, sealed, tsc
 from pyro_mcp.vmm.machine import MachineSpec, OpenChannel
 from pyro_mcp.vmm.qemu import PROGRAM, QemuDriver
 from pyro_mcp.vmm.template import Template
+from tests.support.descriptors import none_left
 from tests.support.fake_qemu import STATE, fake_qemu
 from tests.support.waiting import until
 
@@ -32,10 +33,9 @@ def nothing_left() -> Iterator[None]:
     """No descriptor."""
     tsc.host_khz()
     sealed.copies.forget()
-    before = os.listdir("/proc/self/fd")
-    yield
-    sealed.copies.forget()
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        yield
+        sealed.copies.forget()
 
 
 @pytest.fixture

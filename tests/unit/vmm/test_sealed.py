@@ -12,6 +12,7 @@ import pytest
 from pyro_mcp import sparse
 from pyro_mcp.vmm import sealed
 from pyro_mcp.vmm.sealed import SealedCopies
+from tests.support.descriptors import none_left, opened
 
 CONTENT = b"memory" * 2000
 
@@ -19,11 +20,10 @@ CONTENT = b"memory" * 2000
 @pytest.fixture
 def copies() -> Iterator[SealedCopies]:
     """They hold no descriptor once they have forgotten what they had."""
-    before = os.listdir("/proc/self/fd")
-    made = SealedCopies()
-    yield made
-    made.forget()
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
+    with none_left():
+        made = SealedCopies()
+        yield made
+        made.forget()
 
 
 @pytest.fixture
@@ -59,8 +59,7 @@ def _one(copies: SealedCopies, path: Path) -> int:
 
 def _kept() -> int:
     """How many descriptors of files in memory this process has."""
-    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return sum(os.readlink(link).startswith("/memfd:file-") for link in links)
+    return sum(name.startswith("/memfd:file-") for name in opened().values())
 
 
 def test_it_is_equal(copy: int) -> None:
@@ -201,12 +200,10 @@ def test_a_copy_that_cannot_be_made_leaves_nothing_and_is_tried_again(
     def fail(*_: object) -> None:
         raise OSError("no memory")
 
-    before = os.listdir("/proc/self/fd")
-    with monkeypatch.context() as patch:
+    with none_left(), monkeypatch.context() as patch:
         patch.setattr(sparse, "copy", fail)
         with pytest.raises(OSError, match="no memory"):
             copies.of(file)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)
     fd = copies.of(file)
     assert os.pread(fd, 6, 0) == b"memory"
     os.close(fd)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +14,7 @@ import pytest
 
 import pyro_mcp
 from pyro_mcp.vmm import channel, vsock
+from tests.support.descriptors import none_left
 
 AGENT = Path(pyro_mcp.__file__).parents[2] / "guest-agent/src/vsock.rs"
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -112,13 +112,12 @@ async def test_both_sides_talk_once_it_is_open(tmp_path: Path) -> None:
     ],
 )
 async def test_any_other_answer_is_a_refusal(tmp_path: Path, answer: bytes) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    async with vmm_in(tmp_path, saying(answer)) as vmm:
-        with pytest.raises(ConnectionResetError):
-            await vsock.open_connection(tmp_path)
-        await vmm.left.wait()
-    await asyncio.sleep(0)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    with none_left():
+        async with vmm_in(tmp_path, saying(answer)) as vmm:
+            with pytest.raises(ConnectionResetError):
+                await vsock.open_connection(tmp_path)
+            await vmm.left.wait()
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("said", [b"", b"OK", b"OK 12"])
@@ -191,14 +190,13 @@ async def test_a_link_leads_to_no_other_vmm(tmp_path: Path) -> None:
 
 async def test_whoever_stops_waiting_for_an_answer_leaves_nothing(tmp_path: Path) -> None:
     """Firecracker answers nothing at all while its guest has no driver yet."""
-    before = len(os.listdir("/proc/self/fd"))
-    async with vmm_in(tmp_path, saying()) as vmm:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await vsock.open_connection(tmp_path)
-        await vmm.left.wait()
-    await asyncio.sleep(0)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    with none_left():
+        async with vmm_in(tmp_path, saying()) as vmm:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await vsock.open_connection(tmp_path)
+            await vmm.left.wait()
+        await asyncio.sleep(0)
 
 
 async def test_a_folder_with_a_long_path(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pyro_mcp.images import disk
 from pyro_mcp.vmm.template import Template
 from pyro_mcp.workspace import boot
 from pyro_mcp.workspace.engine import Workspaces
-from tests.support.descriptors import none_left
+from tests.support.descriptors import none_left, opened
 from tests.support.fake_kept import Engine, fake_engine
 from tests.support.fake_machine import Boots, fake_host
 from tests.support.fake_templates import Place
@@ -41,8 +41,7 @@ def disks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(boot, "_fresh_disk", fresh)
     yield given
-    held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    assert not [name for name in held if "memfd:disk" in name]
+    assert not [fd for fd, name in opened().items() if "memfd:disk" in name]
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """What the next daemon finds of the one before it, however that one ended; the guests are fake."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -14,7 +16,7 @@ from pyro_mcp.process import Detached
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.vmm.channel import listening
 from pyro_mcp.vmm.machine import OpenChannel
-from pyro_mcp.workspace import create, history, kept, live
+from pyro_mcp.workspace import adopt, create, history, kept, live
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.records import FILE_NAME, Records
@@ -25,8 +27,9 @@ from pyro_mcp.workspace_models import (
     PruneWorkspaces,
     ResetWorkspace,
 )
+from tests.support.descriptors import none_left
 from tests.support.fake_api import DONE, FakeApi
-from tests.support.fake_kept import Engine, runs
+from tests.support.fake_kept import Engine, only_close, runs
 from tests.support.nobody import nobody
 from tests.support.waiting import until
 from tests.unit.images.fake_source import FakeSource
@@ -153,7 +156,7 @@ async def test_what_was_half_made_is_removed_with_its_machine(engine: Engine, mo
         (info,) = first.list(deleted=False)
         with monkeypatch.context() as dead:  # as if it had been killed: nobody cleans up
             dead.setattr(kept, "kill", _nothing)
-            dead.setattr(kept, "_kill_and_close", _nothing)
+            dead.setattr(kept, "_kill_and_close", only_close)
             dead.setattr(live.Machines, "_not_started", lambda _self, _record: None)
             dead.setattr(create, "_take_back", _nothing)
             making.cancel()
@@ -168,9 +171,9 @@ async def test_what_was_half_made_is_removed_with_its_machine(engine: Engine, mo
         assert not folder.exists()
 
 
-def change(engine: Engine, statement: str, *values: object) -> None:
+def change(engine: Engine, statement: str, *values: object, file: str = FILE_NAME) -> None:
     """Write into the state what a daemon that was killed would have left there."""
-    with sqlite3.connect(engine.home / FILE_NAME) as connection:
+    with sqlite3.connect(engine.home / file) as connection:
         connection.execute(statement, values)
     connection.close()
 
@@ -191,7 +194,8 @@ async def test_a_removal_that_was_interrupted_is_finished(engine: Engine) -> Non
         assert (second.list(deleted=False), second.list(deleted=True)) == ((), ())
         assert engine.boots.alive == 0
     assert not (engine.home / "workspaces" / w).exists()
-    assert Records(engine.home).all() == ()
+    with contextlib.closing(Records(engine.home)) as records:
+        assert records.all() == ()
 
 
 async def test_files_that_no_record_names_are_removed_but_no_folder_that_is_unknown(engine: Engine) -> None:
@@ -382,6 +386,25 @@ async def test_a_state_of_a_newer_pyro_is_left_alone_and_told_of(engine: Engine)
         with pytest.raises(HostUnfit) as caught:
             second.info("x")
         assert caught.value.code == "state_newer"
+
+
+@pytest.mark.parametrize("what", ["history", "order"])
+async def test_where_not_all_can_be_used_nothing_stays_open(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with engine.open():
+        pass  # its files are made
+    if what == "history":
+        change(engine, "PRAGMA user_version = 99", file=history.FILE_NAME)
+    else:
+        unfit = HostUnfit("state_newer", "somebody has replaced it meanwhile")
+        monkeypatch.setattr(adopt, "put_in_order", AsyncMock(side_effect=unfit))
+    workspaces = engine.workspaces()
+    with none_left():
+        await workspaces.open()
+    with pytest.raises(HostUnfit, match=r"newer|meanwhile"):
+        workspaces.info("x")
+    await workspaces.close()
 
 
 async def test_two_machines_never_have_one_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

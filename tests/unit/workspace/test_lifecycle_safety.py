@@ -15,7 +15,7 @@ from pyro_mcp.workspace import boot, create, kept, lifecycle, live
 from pyro_mcp.workspace.engine import Workspaces
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace_models import CreateWorkspace, ResetWorkspace, RestoreWorkspace
-from tests.support.fake_kept import Engine
+from tests.support.fake_kept import Engine, only_close
 from tests.support.nobody import nobody
 from tests.unit.workspace.notes import read, write
 
@@ -101,7 +101,7 @@ async def test_a_daemon_that_is_killed_in_a_reset_leaves_the_disks_as_they_were(
         before = disks(engine, w)
         with impatience(monkeypatch) as dead:  # as if it had been killed while the guest came up
             dead.setattr(kept, "kill", _nothing)
-            dead.setattr(kept, "_kill_and_close", _nothing)
+            dead.setattr(kept, "_kill_and_close", only_close)
             dead.setattr(live.Machines, "_not_started", lambda _self, _record: None)
             dead.setattr(lifecycle, "_remove_unnamed", lambda *_of: None)
             # A VMM that is not ended keeps its disk; the second try finds it locked.
