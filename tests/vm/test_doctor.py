@@ -26,7 +26,7 @@ Rows = dict[str, dict[str, str]]
 # machine.
 KEPT = {
     *("kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db"),
-    *("blank-1-2048-no-journal.ext4", "blank.lock", "no-seed"),
+    *("blank-2-2048-no-journal.ext4", "blank.lock", "no-seed"),
 }
 
 

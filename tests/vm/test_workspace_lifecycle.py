@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pyro_mcp.errors import GuestFailed
 from pyro_mcp.events import Event, OutputChunk
+from pyro_mcp.images.disk import FOLDERS
 from pyro_mcp.models import NOTICE, Progress
 from pyro_mcp.workspace import files, patch
 from pyro_mcp.workspace.engine import Workspaces
@@ -56,6 +58,23 @@ async def sh(workspaces: Workspaces, workspace: str, command: str) -> str:
         info, output = await run_in(live, command)
     assert (info.status, info.exit_code) == ("exited", 0), output
     return output
+
+
+async def test_a_new_disk_has_the_folders_that_its_guest_wants(home: Home) -> None:
+    async with home.daemon() as workspaces:
+        w = (await workspaces.create(SMALL, nobody)).workspace_id
+        await workspaces.stop(w)
+        (disk,) = (home.path / "workspaces" / w).glob("disk-*")
+        for folder in ("", "workspace/"):
+            given = {name.removeprefix(folder) for name in FOLDERS if name.rpartition("/")[0] == folder.rstrip("/")}
+            assert await asyncio.to_thread(_names_in, disk, f"/{folder}") - {"lost+found"} == given
+
+
+def _names_in(disk: Path, folder: str) -> set[str]:
+    """What is in a folder of an ext4 file system that nobody has mounted."""
+    listed = subprocess.run(["debugfs", "-R", f"ls -p {folder}", disk], check=True, capture_output=True, text=True)
+    names = {line.split("/")[5] for line in listed.stdout.split()}
+    return names - {".", ".."}
 
 
 async def test_from_creation_to_removal(home: Home, tmp_path: Path) -> None:

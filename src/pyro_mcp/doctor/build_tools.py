@@ -15,6 +15,7 @@ _PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "mksquashfs": "squashfs-tools",
     "mkfs.ext4": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "unshare": "util-linux",
     "apt-get": "apt",
 }

@@ -33,8 +33,8 @@ _MKFS = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,
 # No disk ever grows; the room for that would be 4 MiB of a disk of 8 GiB, which each copy writes anew.
 _FEATURES = "^resize_inode"
 _NO_JOURNAL = "^has_journal"
-# The guest's agent makes them where they are missing (guest-agent/src/root.rs), which takes longer than to copy them.
-_FOLDERS = (
+# What the guest's agent makes where it is missing (guest-agent/src/root.rs): to copy it takes less time.
+FOLDERS = (
     *("upper", "work", "commands"),
     *("workspace", "workspace/upper", "workspace/work", "workspace/empty"),
 )
@@ -95,7 +95,7 @@ async def _make(path: Path, size_bytes: int, features: str) -> None:
             file.truncate(size_bytes)
         await _run(*_MKFS, "-O", features, str(temporary))
         with tempfile.NamedTemporaryFile("w", prefix="folders-", dir=path.parent) as commands:
-            commands.writelines(f"mkdir {folder}\n" for folder in _FOLDERS)
+            commands.writelines(f"mkdir {folder}\n" for folder in FOLDERS)
             commands.flush()
             await _run("debugfs", "-w", "-f", commands.name, str(temporary))
         fd = os.open(temporary, os.O_RDONLY)

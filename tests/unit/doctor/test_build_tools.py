@@ -22,7 +22,7 @@ async def test_all_missing_packages_stand_in_one_command(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     row = await build_tools.examine()
     assert row.status is Status.WARN
-    assert "mmdebstrap, mkfs.ext4, unshare, apt-get and" in row.found
+    assert "mmdebstrap, mkfs.ext4, debugfs, unshare, apt-get and" in row.found
     assert row.mend == "sudo apt-get install mmdebstrap e2fsprogs util-linux apt debian-archive-keyring"
 
 

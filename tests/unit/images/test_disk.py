@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,20 @@ async def test_a_blank_disk_is_a_whole_file_system_with_a_journal(tmp_path: Path
         os.close(fd)
 
 
+@pytest.mark.parametrize("journal", [True, False])
+async def test_a_blank_disk_has_folders_of_roots_own_and_little_else(tmp_path: Path, journal: bool) -> None:
+    fd = await disk.open_blank(tmp_path, 8192 * MIB, journal=journal)
+    try:
+        assert os.fstat(fd).st_blocks * 512 < MIB
+        for folder in disk.FOLDERS:
+            found = output_about(fd, "debugfs", "-R", f"stat {folder}")
+            assert re.search(r"Type: directory +Mode: +0755 ", found), folder
+            assert re.search(r"User: +0 +Group: +0 ", found), folder
+        output_about(fd, "e2fsck", "-fn")
+    finally:
+        os.close(fd)
+
+
 async def test_a_blank_disk_without_a_journal_is_another_one(tmp_path: Path) -> None:
     fd = await disk.open_blank(tmp_path, 64 * MIB, journal=False)
     other = await disk.open_blank(tmp_path, 64 * MIB)
@@ -54,17 +69,17 @@ async def test_a_blank_disk_is_made_once_when_many_want_it(tmp_path: Path, monke
 
     monkeypatch.setattr(confine, "run", counted)
     fds = await asyncio.gather(*(disk.open_blank(tmp_path, 16 * MIB) for _ in range(5)))
-    assert runs == ["mkfs.ext4"]
+    assert runs == ["mkfs.ext4", "debugfs"]
     assert len({os.fstat(fd).st_ino for fd in fds}) == 1
     for fd in fds:
         os.close(fd)
-    assert {file.name for file in (tmp_path / "disks").iterdir()} == {"blank-1-16.ext4", "blank.lock"}
+    assert {file.name for file in (tmp_path / "disks").iterdir()} == {"blank-2-16.ext4", "blank.lock"}
 
 
 @pytest.mark.parametrize("left", [0, MIB, 17 * MIB])
 async def test_a_blank_disk_of_another_size_is_made_anew(tmp_path: Path, left: int) -> None:
     os.close(await disk.open_blank(tmp_path, 16 * MIB))
-    path = tmp_path / "disks" / "blank-1-16.ext4"
+    path = tmp_path / "disks" / "blank-2-16.ext4"
     path.chmod(0o600)
     os.truncate(path, left)
     fd = await disk.open_blank(tmp_path, 16 * MIB)
