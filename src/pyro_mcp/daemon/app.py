@@ -19,7 +19,6 @@ import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -32,7 +31,7 @@ from pyro_mcp.config import Settings
 from pyro_mcp.daemon import chats
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.chats import ChatRoutes, Chats
-from pyro_mcp.daemon.exchange import answer, decoded, error_response, pass_signal, pass_stdin
+from pyro_mcp.daemon.exchange import answer, decoded, error_response, named, pass_signal, pass_stdin
 from pyro_mcp.daemon.exec_routes import ExecRoutes
 from pyro_mcp.daemon.phase_events import telling_phases
 from pyro_mcp.daemon.streaming import Emit, EventStream
@@ -138,13 +137,13 @@ class _Handlers:
         return JSONResponse([models.encode(info) for info in listed])
 
     async def inspect_environment(self, request: Request) -> Response:
-        daemon, name = self.daemon, _environment(request)
+        daemon, name = self.daemon, named(request, "name")
         inspected = environments.inspect_environment(daemon.images, daemon.templates, daemon.find_host, name)
         return answer(await inspected)
 
     async def pull(self, request: Request) -> EventStream:
         wanted = await decoded(PullRequest, request)
-        name = _environment(request)
+        name = named(request, "name")
 
         async def produce(emit: Emit) -> None:
             pulled = await environments.pull_environment(self.daemon.images, name, wanted.source, emit)
@@ -172,11 +171,6 @@ class _Handlers:
         if control is None:
             raise NotFound("unknown_run", "there is no such run under way")
         return control
-
-
-def _environment(request: Request) -> str:
-    """The environment that the path names. It is quoted twice, so that no name is anything but a part of a path."""
-    return unquote(str(request.path_params["name"]))
 
 
 def _counted(app: ASGIApp, activity: Activity) -> ASGIApp:

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -43,6 +44,11 @@ async def decoded(kind: type[T], request: Request, most: int = MAX_BODY) -> T:
 def answer(value: object) -> Response:
     """A dataclass as the answer."""
     return JSONResponse(models.encode(value))
+
+
+def named(request: Request, part: str) -> str:
+    """What a part of the path names. Clients quote it twice, so that no name is anything but a part of a path."""
+    return unquote(str(request.path_params[part]))
 
 
 async def large_answer(value: object) -> Response:

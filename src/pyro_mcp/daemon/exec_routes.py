@@ -13,13 +13,12 @@ POST /v1/workspaces/{w}/execs/{id}/cancel       end it
 
 import asyncio
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pyro_mcp.daemon.exchange import answer, decoded, large_answer, pass_signal, pass_stdin, while_there
+from pyro_mcp.daemon.exchange import answer, decoded, large_answer, named, pass_signal, pass_stdin, while_there
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.daemon.workspace_routes import reference
 from pyro_mcp.errors import NotFound
@@ -98,8 +97,8 @@ class ExecRoutes:
     async def info(self, request: Request) -> Response:
         runner = self._runner(request)
         if runner is None:
-            return answer(self.workspaces.exec(reference(request), _exec_id(request)))
-        return answer(runner.info(_exec_id(request)))
+            return answer(self.workspaces.exec(reference(request), named(request, "id")))
+        return answer(runner.info(named(request, "id")))
 
     async def wait(self, request: Request) -> Response:
         wanted = await decoded(CommandWait, request)
@@ -107,7 +106,7 @@ class ExecRoutes:
         async def work() -> Response:
             async with self.workspaces.using(reference(request)) as live:
                 runner = live.runner
-            return answer(await runner.wait(_exec_id(request), wanted.wait_seconds))
+            return answer(await runner.wait(named(request, "id"), wanted.wait_seconds))
 
         return await while_there(request, work())
 
@@ -116,7 +115,7 @@ class ExecRoutes:
 
         async def work() -> Response:
             async with self.workspaces.using(reference(request)) as live:
-                page = await live.runner.output(_exec_id(request), wanted)
+                page = await live.runner.output(named(request, "id"), wanted)
             return await large_answer(page)
 
         return await while_there(request, work())
@@ -130,8 +129,8 @@ class ExecRoutes:
     async def cancel(self, request: Request) -> Response:
         runner = self._runner(request)
         if runner is None:  # no machine, so nothing that runs: as for a command that has ended
-            return answer(self.workspaces.exec(reference(request), _exec_id(request)))
-        return answer(await runner.cancel(_exec_id(request)))
+            return answer(self.workspaces.exec(reference(request), named(request, "id")))
+        return answer(await runner.cancel(named(request, "id")))
 
     def _runner(self, request: Request) -> CommandRunner | None:
         return self.workspaces.runner_if_live(reference(request))
@@ -140,8 +139,4 @@ class ExecRoutes:
         runner = self._runner(request)
         if runner is None:
             raise NotFound("command_not_running", "the workspace's machine does not run, nor does the command")
-        return runner.running(_exec_id(request))
-
-
-def _exec_id(request: Request) -> str:
-    return unquote(str(request.path_params["id"]))
+        return runner.running(named(request, "id"))

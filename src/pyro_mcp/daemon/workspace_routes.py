@@ -19,13 +19,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pyro_mcp.daemon.exchange import LARGE_BODY, answer, decoded, large_answer, while_there
+from pyro_mcp.daemon.exchange import LARGE_BODY, answer, decoded, large_answer, named, while_there
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.events import Event
 from pyro_mcp.guest.client import GuestClient
@@ -161,8 +160,8 @@ class WorkspaceRoutes:
 
 
 def reference(request: Request) -> str:
-    """The workspace that the path names. It is quoted twice, so that a name with a slash stays one part of the path."""
-    return unquote(str(request.path_params["w"]))
+    """The workspace that the path names."""
+    return named(request, "w")
 
 
 def _changing(change: Callable[[str], Awaitable[WorkspaceInfo]]) -> Callable[[Request], Awaitable[Response]]:

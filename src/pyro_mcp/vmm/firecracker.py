@@ -6,18 +6,16 @@ restored as another. The VMM boots at once by a configuration that holds all the
 """
 
 import asyncio
-import errno
 import json
 import os
 import socket
-import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pyro_mcp import sparse
+from pyro_mcp import regular_file, sparse
 from pyro_mcp.process import Detached
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup, channel, confine, firecracker_api, vmm_process, vsock
@@ -133,8 +131,8 @@ class FirecrackerDriver:
         Raises `OSError`, too.
         """
         for file in (template.state, template.memory):
-            _check_regular(file)
-            file.chmod(0o444)  # the VMM that reads it need not be of the user that wrote it
+            with _opened(file) as fd:
+                os.fchmod(fd, 0o444)  # the VMM that reads it need not be of the user that wrote it
         program = self._program(spec, folder, spec.disk_fd, template=template)
         return vmm_process.start_kept(program, log_fd, before_start)
 
@@ -211,14 +209,18 @@ class _Restoring:
 def _take(folder: Path, template: Template) -> None:
     """Copy what a VMM wrote into files that are ours; blocks."""
     for name, path in ((_TAKEN.state, template.state), (_TAKEN.memory, template.memory)):
-        _check_regular(folder / name)
-        with (folder / name).open("rb", buffering=0) as source:
-            sparse.copy_to(source.fileno(), path)
+        with _opened(folder / name) as source:
+            sparse.copy_to(source, path)
 
 
-def _check_regular(file: Path) -> None:
-    if not stat.S_ISREG(file.lstat().st_mode):  # a VMM made it, and its guest may have taken that over
-        raise OSError(errno.EINVAL, "a snapshot's file is none", str(file))
+@contextmanager
+def _opened(file: Path) -> Iterator[int]:
+    """A file that a VMM made, whose guest may have taken it over and put anything in that place."""
+    fd = regular_file.opened(file)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 async def _open_channel(folder: Path, listener: socket.socket) -> socket.socket:
