@@ -10,6 +10,8 @@ from pyro_mcp.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MOST_DIGITS = 20  # more than any number has that is allowed anywhere
+
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
     """Readable epilogs, and sub-commands in one column with what they do."""
@@ -150,6 +152,13 @@ def load_all(parser: argparse.ArgumentParser) -> None:
 def add_workspace(parser: argparse.ArgumentParser) -> None:
     """The positional argument that names a workspace."""
     parser.add_argument("workspace", metavar="W", help="a workspace's id, a unique prefix of it, or its name")
+
+
+def whole_number(text: str) -> int:
+    """A number as it is typed: `int` would take `1_024` and the digits of other scripts, too."""
+    if not (text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= _MOST_DIGITS):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number")
+    return int(text)
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:

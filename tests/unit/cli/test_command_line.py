@@ -121,6 +121,14 @@ def test_usage_errors(words: list[str]) -> None:
     assert "[bad_usage]" in ended.stderr
 
 
+@pytest.mark.parametrize("typed", ["abc", "", "1_024", "٣٢١", "1.5", "+1", " 1", "--1", "9" * 5000])
+def test_what_is_no_whole_number(typed: str) -> None:
+    ended = _pyro("run", f"--mem-mib={typed}", "debian:12", "--", "true")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert len(ended.stderr) < 300
+    assert f"argument --mem-mib: {typed[:40]!r} is no whole number" in ended.stderr
+
+
 INTERRUPTED_WHILE_IMPORTING = """
 import os, signal, sys
 

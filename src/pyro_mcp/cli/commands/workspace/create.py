@@ -2,7 +2,7 @@
 
 import argparse
 
-from pyro_mcp.cli.parsing import add_json_flag
+from pyro_mcp.cli.parsing import add_json_flag, whole_number
 
 EPILOG = """\
 Of a git checkout what git sees goes in: tracked files, untracked ones that are not ignored, and .git itself.
@@ -19,10 +19,17 @@ POLICIES = ("off", "egress", "egress+published-ports")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("environment", metavar="ENV", help="a name from `pyro env list`, such as debian:12")
-    parser.add_argument("--vcpu-count", type=int, default=1, metavar="N", help="virtual processors (default 1)")
-    parser.add_argument("--mem-mib", type=int, default=1024, metavar="MIB", help="memory in MiB (default 1024)")
     parser.add_argument(
-        "--ttl-seconds", type=int, metavar="S", help="stop it after this time; it can be started again (default never)"
+        "--vcpu-count", type=whole_number, default=1, metavar="N", help="virtual processors (default 1)"
+    )
+    parser.add_argument(
+        "--mem-mib", type=whole_number, default=1024, metavar="MIB", help="memory in MiB (default 1024)"
+    )
+    parser.add_argument(
+        "--ttl-seconds",
+        type=whole_number,
+        metavar="S",
+        help="stop it after this time; it can be started again (default never)",
     )
     parser.add_argument(
         "--network-policy", choices=POLICIES, default="off", help="what it may reach (default off, so far only that)"

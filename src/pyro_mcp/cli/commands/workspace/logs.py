@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from pyro_mcp.cli.parsing import add_json_flag, add_workspace
+from pyro_mcp.cli.parsing import add_json_flag, add_workspace, whole_number
 from pyro_mcp.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_workspace(parser)
     parser.add_argument("exec_id", metavar="EXEC_ID", nargs="?", help="the command whose output is wanted")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--offset", type=int, metavar="N", help="begin at this byte of the output")
-    start.add_argument("--tail-bytes", type=int, metavar="N", help="only the last bytes of the output")
-    parser.add_argument("--limit", type=int, metavar="N", help="print at most this many bytes")
+    start.add_argument("--offset", type=whole_number, metavar="N", help="begin at this byte of the output")
+    start.add_argument("--tail-bytes", type=whole_number, metavar="N", help="only the last bytes of the output")
+    parser.add_argument("--limit", type=whole_number, metavar="N", help="print at most this many bytes")
     parser.add_argument("--grep", metavar="REGEX", help="print only lines that match")
     add_json_flag(parser)
 

@@ -4,7 +4,7 @@ import argparse
 import codecs
 from typing import TYPE_CHECKING
 
-from pyro_mcp.cli.parsing import add_json_flag, add_workspace
+from pyro_mcp.cli.parsing import add_json_flag, add_workspace, whole_number
 from pyro_mcp.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_workspace(parser)
     parser.add_argument("path", metavar="PATH", help="a file in /workspace, relative to it or absolute")
     parser.add_argument(
-        "--max-bytes", type=int, default=1 << 20, metavar="N", help="read at most this much (default 1048576)"
+        "--max-bytes", type=whole_number, default=1 << 20, metavar="N", help="read at most this much (default 1048576)"
     )
     parser.add_argument("--content-only", action="store_true", help="the bytes as they are, and nothing else")
     add_json_flag(parser)
