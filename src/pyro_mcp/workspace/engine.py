@@ -253,8 +253,11 @@ class Workspaces:
         try:
             return self._open_files()
         except HostUnfit as error:
-            if error.code != NO_SPACE or not Reserve(self._home).give_up():
+            if error.code != NO_SPACE:
                 raise
+            if not Reserve(self._home).give_up():  # then no `prune` can help either: it could not even look
+                hint = f"free some space on the disk of {self._home}; pyro can do nothing there before"
+                raise HostUnfit(error.code, error.message, hint) from error
         return self._open_files()
 
     def _open_files(self) -> Core:

@@ -37,9 +37,9 @@ def is_there(engine: Engine) -> bool:
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
+def no_room() -> Iterator[pytest.ExceptionInfo[HostUnfit]]:
     with pytest.raises(HostUnfit) as caught:
-        yield
+        yield caught
     assert caught.value.code == "no_disk_space"
 
 
@@ -150,8 +150,10 @@ async def test_without_a_reserve_it_says_what_helps(engine: Engine, monkeypatch:
     Reserve(engine.home).give_up()
     FullDisk(engine.home, monkeypatch)
     async with engine.open() as second:
-        with no_room():
+        with no_room() as caught:
             second.list(deleted=False)
+        assert f"free some space on the disk of {engine.home}" in str(caught.value.hint)
+        assert "prune" not in str(caught.value.hint)
 
 
 def test_the_last_room_is_not_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
