@@ -2,6 +2,7 @@
 
 record says            and its VMM       then
 creating, purged       whatever          ended, removed for good
+deleted, has no disks  whatever          the same: it was being removed from a disk that was full (see `prune`)
 running                answers           taken over, with the commands that run in it
 running                is silent, fails  ended; stopped: machine-died
 running                is gone           stopped: machine-died, or host-restarted
@@ -18,7 +19,7 @@ from pyro_mcp.process_watch import Watched
 from pyro_mcp.workspace import kept, unclaimed
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.prune import remove_for_good
-from pyro_mcp.workspace.record import CREATING, HOST_RESTARTED, MACHINE_DIED, PURGED, RUNNING, WorkspaceRecord
+from pyro_mcp.workspace.record import CREATING, DELETED, HOST_RESTARTED, MACHINE_DIED, PURGED, RUNNING, WorkspaceRecord
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ async def _put_in_order(core: Core, record: WorkspaceRecord) -> bool:
         return True
     if process is not None:
         await kept.kill(process)
-    if record.state in (CREATING, PURGED):
+    if record.state in (CREATING, PURGED) or _is_half_removed(core, record):
         await asyncio.to_thread(remove_for_good, core, record.workspace_id)
         return False
     if record.state == RUNNING:
@@ -80,6 +81,11 @@ async def _remove_unclaimed(core: Core, known: set[str]) -> None:
             await unclaimed.end_left(core.places, workspace_id)
         except (PyroError, OSError) as error:
             log.warning("what a machine left that nobody claimed stays for now: %s", error)
+
+
+def _is_half_removed(core: Core, record: WorkspaceRecord) -> bool:
+    disks = [record.disk, *([record.kept.disk] if record.kept else [])]
+    return record.state == DELETED and not any(core.places.has_disk(record.workspace_id, disk) for disk in disks)
 
 
 def _sweep(core: Core, record: WorkspaceRecord, *, runs: bool) -> None:

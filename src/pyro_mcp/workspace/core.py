@@ -36,7 +36,7 @@ class Core:
         if counts is None:
             counts = self.history.counts(record.workspace_id)
         commands, running = counts.get(record.workspace_id, (0, 0))
-        recoverable, until = _recoverable(record)
+        recoverable, until = self._recoverable(record)
         return WorkspaceInfo(
             workspace_id=record.workspace_id,
             environment=record.environment,
@@ -68,11 +68,11 @@ class Core:
             return info
         return replace(info, host_memory_bytes=await asyncio.to_thread(proportional.bytes_of, record.process))
 
-
-def _recoverable(record: WorkspaceRecord) -> tuple[tuple[str, ...], str | None]:
-    """What `restore` would bring back now, and until when."""
-    if record.state == DELETED and record.deleted_at is not None:
-        return ("delete",), after(record.deleted_at, KEPT_FOR)
-    if record.kept is not None:
-        return ("reset",), after(record.kept.kept_at, KEPT_FOR)
-    return (), None
+    def _recoverable(self, record: WorkspaceRecord) -> tuple[tuple[str, ...], str | None]:
+        """What `restore` would bring back now, and until when; not what is half removed already (see `prune`)."""
+        if record.state == DELETED and record.deleted_at is not None:
+            there = self.places.has_disk(record.workspace_id, record.disk)
+            return (("delete",), after(record.deleted_at, KEPT_FOR)) if there else ((), None)
+        if record.kept is not None and self.places.has_disk(record.workspace_id, record.kept.disk):
+            return ("reset",), after(record.kept.kept_at, KEPT_FOR)
+        return (), None

@@ -17,6 +17,7 @@ from pyro_mcp.errors import HostUnfit, PyroError
 # Codes of errors.
 DAMAGED = "state_corrupt"
 UNUSABLE = "home_unusable"
+NO_SPACE = "no_disk_space"
 _VERSION = 1
 _BUSY_SECONDS = 10.0
 _MOST_SET_ASIDE = 5  # damaged files
@@ -138,16 +139,23 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def no_space(path: Path, home: Path) -> HostUnfit:
+    """The error for something in a PYRO_HOME whose disk is full."""
+    hint = f"`pyro workspace prune` removes what was deleted; or free some other space on the disk of {home}"
+    return HostUnfit(NO_SPACE, f"the disk of {path} is full", hint)
+
+
 def _explained(path: Path, error: sqlite3.DatabaseError) -> PyroError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
     if code in _BROKEN:
         return HostUnfit(
             DAMAGED,
             f"{path} is damaged: {error}",
             f"put a good copy in its place, or move it away; the disks stay in {path.parent / 'workspaces'}",
         )
-    if code == sqlite3.SQLITE_FULL:
-        return HostUnfit("no_disk_space", f"the disk of {path} is full", "free some space")
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return no_space(path, path.parent)
     return _unusable(path, str(error))
 
 

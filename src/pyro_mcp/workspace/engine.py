@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from pyro_mcp import tasks
-from pyro_mcp.errors import Conflict, InvalidRequest, NotFound, PyroError
+from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound, PyroError
 from pyro_mcp.images.store import Store
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm import cgroup
 from pyro_mcp.workspace import adopt, create, lifecycle, names, news, prune, unclaimed
 from pyro_mcp.workspace.commands import CommandRunner
 from pyro_mcp.workspace.core import Core
+from pyro_mcp.workspace.database import NO_SPACE
 from pyro_mcp.workspace.environments import Report
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.holds import Holds
@@ -25,6 +26,7 @@ from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.pool import Pool
 from pyro_mcp.workspace.record import BY_USER, DELETED, EXPIRED, PURGED, RUNNING, STOPPED, WorkspaceRecord, is_past
 from pyro_mcp.workspace.records import Records
+from pyro_mcp.workspace.reserve import Reserve
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import (
     CreateWorkspace,
@@ -187,7 +189,11 @@ class Workspaces:
     async def prune(self, request: PruneWorkspaces) -> PrunedWorkspaces:
         """Remove for good what `restore` could bring back, of one workspace or of all."""
         records = self._visible() if request.workspace is None else (self._find(request.workspace),)
-        return await prune.prune(self._core, records, dry_run=request.dry_run)
+        try:
+            return await prune.prune(self._core, records, dry_run=request.dry_run)
+        finally:
+            if not request.dry_run:
+                await asyncio.to_thread(self._core.records.reserve.keep)  # there may be room for it again
 
     @asynccontextmanager
     async def using(self, reference: str, report: Report | None = None) -> AsyncIterator[LiveWorkspace]:
@@ -242,7 +248,19 @@ class Workspaces:
         raise type(error)(error.code, error.message, error.hint)
 
     def _open(self) -> Core:
+        """Where the disk is full, with the room that is reserved: each open file of SQLite needs some."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return self._open_files()
+        except HostUnfit as error:
+            if error.code != NO_SPACE:
+                raise
+            if not Reserve(self._home).give_up():  # then no `prune` can help either: it could not even look
+                hint = f"free some space on the disk of {self._home}; pyro can do nothing there before"
+                raise HostUnfit(error.code, error.message, hint) from error
+        return self._open_files()
+
+    def _open_files(self) -> Core:
         with ExitStack() as files:
             records = files.enter_context(closing(Records(self._home)))
             history = files.enter_context(closing(History(self._home)))
@@ -325,6 +343,7 @@ class Workspaces:
             try:
                 if turn % _PRUNE_EVERY == 0:
                     await prune.prune_old(core)
+                await asyncio.to_thread(core.records.reserve.keep)
                 await to_the_end(asyncio.to_thread(core.history.checkpoint))
                 await asyncio.to_thread(cgroup.sweep)
             except (PyroError, OSError) as error:

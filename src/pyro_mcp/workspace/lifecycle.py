@@ -7,17 +7,19 @@ that the next one understands (see `adopt`). Only `boot` may be cancelled; the o
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
-from pyro_mcp.errors import GuestFailed, InvalidRequest, NotFound, PyroError
+from pyro_mcp.errors import GuestFailed, HostUnfit, InvalidRequest, NotFound, PyroError
 from pyro_mcp.workspace import names
 from pyro_mcp.workspace.blank import blank_disk
 from pyro_mcp.workspace.core import Core
 from pyro_mcp.workspace.diff import diff
 from pyro_mcp.workspace.places import is_newer, new_disk
 from pyro_mcp.workspace.record import DELETED, MACHINE_DIED, RUNNING, STOPPED, WorkspaceRecord, after, is_past, now
-from pyro_mcp.workspace.records import nothing_to_restore
+from pyro_mcp.workspace.records import half_removed, nothing_to_restore
 from pyro_mcp.workspace.unclaimed import Unclaimed
 from pyro_mcp.workspace_models import DiffRequest, ResetWorkspace, RestoreWorkspace
 
@@ -55,13 +57,23 @@ async def stop(core: Core, record: WorkspaceRecord, because: str | None) -> None
     """End its machine, and say why; one that is stopped already is stopped for this reason from now on."""
     await core.machines.end(record)
     if record.state in (RUNNING, STOPPED):
-        await asyncio.to_thread(core.records.stopped, record.workspace_id, because)
+        await _write_end(record, partial(core.records.stopped, record.workspace_id, because))
 
 
 async def delete(core: Core, record: WorkspaceRecord) -> None:
     """End its machine and take it out of sight; all its files stay."""
     await core.machines.end(record)
-    await asyncio.to_thread(core.records.deleted, record.workspace_id)
+    await _write_end(record, partial(core.records.deleted, record.workspace_id))
+
+
+async def _write_end(record: WorkspaceRecord, write: Callable[[], None]) -> None:
+    """Write down what has happened; where that fails the user is told that it has, since the record says otherwise."""
+    try:
+        await asyncio.to_thread(write)
+    except HostUnfit as error:
+        hint = f"{error.hint or 'make PYRO_HOME usable'}; then do the same again"
+        message = f"no machine of {record.workspace_id} runs any more, but that cannot be written down: {error.message}"
+        raise HostUnfit(error.code, message, hint) from error
 
 
 async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) -> None:
@@ -89,11 +101,13 @@ async def reset(core: Core, record: WorkspaceRecord, request: ResetWorkspace) ->
 async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace) -> None:
     """Bring it back stopped if it is deleted; else bring back the disk that its last reset replaced, and keep this one.
 
-    Raises `Conflict`: `name_in_use`, `nothing_to_restore`.
+    Raises `Conflict`: `name_in_use`, `nothing_to_restore`, the latter also where its removal was cut short.
     """
     if request.name is not None:
         names.check_name(request.name)
     if record.state == DELETED:
+        if not core.places.has_disk(record.workspace_id, record.disk):
+            raise half_removed(record.workspace_id)
         name = record.name if request.name is None else request.name
         await asyncio.to_thread(core.records.undeleted, record.workspace_id, name=name)
         return
@@ -101,7 +115,7 @@ async def restore(core: Core, record: WorkspaceRecord, request: RestoreWorkspace
         raise InvalidRequest(
             "not_deleted", f"{record.workspace_id} is not deleted", "`pyro workspace update` gives it another name"
         )
-    if record.kept is None:
+    if record.kept is None or not core.places.has_disk(record.workspace_id, record.kept.disk):
         raise nothing_to_restore(record.workspace_id)
     ran = record.state == RUNNING
     await core.machines.end(record)

@@ -9,7 +9,8 @@ from pyro_mcp.errors import InvalidRequest, NotFound
 from pyro_mcp.workspace.record import DELETED, WorkspaceRecord
 
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another
-_ID = re.compile(f"w-[{_ID_LETTERS}]{{4}}")
+_BEGINNING = "w-"  # of every id
+_ID = re.compile(f"{_BEGINNING}[{_ID_LETTERS}]{{4}}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MOST_LABELS = 32
 _LABEL_BYTES = 256
@@ -18,7 +19,7 @@ _LABEL_BYTES = 256
 def new_id(taken: Container[str]) -> str:
     """An id that no workspace has."""
     while True:
-        made = "w-" + "".join(secrets.choice(_ID_LETTERS) for _ in range(4))
+        made = _BEGINNING + "".join(secrets.choice(_ID_LETTERS) for _ in range(4))
         if made not in taken:
             return made
 
@@ -73,7 +74,9 @@ def find(records: Sequence[WorkspaceRecord], reference: str) -> WorkspaceRecord:
 
 
 def _by_prefix(records: Sequence[WorkspaceRecord], prefix: str) -> WorkspaceRecord | None:
-    found = [record for record in records if record.workspace_id.startswith(prefix)] if prefix else []
+    # What all ids begin with names none, or `delete w-$W` with an empty W would take the only one there is.
+    tells = len(prefix) > len(_BEGINNING)
+    found = [record for record in records if record.workspace_id.startswith(prefix)] if tells else []
     if len(found) > 1:
         ids = ", ".join(record.workspace_id for record in found[:4])
         raise InvalidRequest(

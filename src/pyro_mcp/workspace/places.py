@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images.store import disk_usage, file_usage
+from pyro_mcp.workspace.database import no_space
 from pyro_mcp.workspace.record import WorkspaceRecord
 
 FIRST_DISK = "disk-1.ext4"
@@ -53,7 +54,7 @@ class Places:
     def fresh_vmm_folder(self, workspace_id: str) -> Path:
         """The same, empty, for a VMM that is about to start. Raises `HostUnfit`."""
         folder = self.vmm_folder(workspace_id)
-        with _explained(folder):
+        with _explained(self.home, folder):
             self.remove_vmm_folder(workspace_id)
             folder.mkdir(mode=0o700)
         return folder
@@ -65,6 +66,10 @@ class Places:
     def disk(self, record: WorkspaceRecord) -> Path:
         """Its disk."""
         return self.folder(record.workspace_id) / record.disk
+
+    def has_disk(self, workspace_id: str, disk: str) -> bool:
+        """Whether that disk is there: a record may name one that is not, once its removal was cut short."""
+        return (self.folder(workspace_id) / disk).exists()
 
     def no_seed_yet(self, workspace_id: str) -> Path:
         """The file that tells the folder of a machine that nobody has claimed."""
@@ -81,13 +86,13 @@ class Places:
     def ids(self) -> set[str]:
         """The names of all folders that are there, whether a record knows them or not. Raises `HostUnfit`."""
         folder = self.home / "workspaces"
-        with _explained(folder):
+        with _explained(self.home, folder):
             return set(os.listdir(folder)) if folder.is_dir() else set()
 
     def make(self, workspace_id: str) -> None:
         """Make its folder. Raises `HostUnfit`."""
         folder = self.folder(workspace_id)
-        with _explained(folder):
+        with _explained(self.home, folder):
             folder.parent.mkdir(mode=0o700, exist_ok=True)
             folder.mkdir(mode=0o700)
 
@@ -98,7 +103,7 @@ class Places:
         """
         folder = self.folder(workspace_id)
         freed = self.folder_bytes(workspace_id)
-        with _explained(folder):
+        with _explained(self.home, folder):
             for path in folder.iterdir() if folder.exists() else ():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -112,7 +117,7 @@ class Places:
         """Remove one disk, if it is there; returns the bytes that it took on disk. Raises `HostUnfit`."""
         freed = self.disk_bytes(workspace_id, disk)
         path = self.folder(workspace_id) / disk
-        with _explained(path):
+        with _explained(self.home, path):
             path.unlink(missing_ok=True)
         return freed
 
@@ -160,11 +165,11 @@ def is_newer(disk: str, than: str) -> bool:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(home: Path, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HostUnfit("no_disk_space", f"the disk of {path} is full", "free some space") from error
+            raise no_space(path, home) from error
         why = error.strerror or str(error)
         raise HostUnfit("home_unusable", f"cannot use {path} (see PYRO_HOME): {why}", "pyro doctor") from error

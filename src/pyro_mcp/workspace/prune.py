@@ -5,15 +5,17 @@ import logging
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
-from pyro_mcp.errors import Conflict, NotFound, PyroError
+from pyro_mcp.errors import Conflict, HostUnfit, NotFound, PyroError
 from pyro_mcp.images import uses
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.workspace.core import Core
+from pyro_mcp.workspace.database import NO_SPACE
 from pyro_mcp.workspace.record import (
     CREATING,
     DELETED,
     KEPT_FOR,
     PURGED,
+    KeptDisk,
     WorkspaceRecord,
     after,
     is_past,
@@ -64,9 +66,23 @@ def remove_for_good(core: Core, workspace_id: str, *, in_states: Iterable[str] =
 
     The record goes last: a kill in the middle leaves one from which the next daemon goes on.
     """
-    if not core.records.purge(workspace_id, in_states=(*in_states, PURGED)):
+    states = (*in_states, PURGED)
+    freed = 0
+    try:
+        purged = core.records.purge(workspace_id, in_states=states)
+    except HostUnfit as error:
+        record = core.records.get(workspace_id)
+        if error.code != NO_SPACE or record.state not in states:
+            raise
+        # Not even the reserve is left, and nothing but to remove files makes room. That is safe: whoever comes upon a
+        # deleted workspace without a disk finishes this and offers nothing to restore. So its disk goes first of what
+        # it needs, after the one that an earlier reset left.
+        disks = ([record.kept.disk] if record.kept else []) + [record.disk]
+        freed = sum(core.places.remove_disk(workspace_id, disk) for disk in disks) + core.places.remove(workspace_id)
+        purged = core.records.purge(workspace_id, in_states=states)
+    if not purged:
         return None
-    freed = core.places.remove(workspace_id)
+    freed += core.places.remove(workspace_id)
     uses.release(core.images, core.places.folder(workspace_id))
     core.records.remove(workspace_id)
     return freed
@@ -97,9 +113,21 @@ def _free(core: Core, asked: WorkspaceRecord, *, only_old: bool) -> tuple[str, i
     if record.state == DELETED:
         freed = remove_for_good(core, record.workspace_id, in_states=(DELETED,))
         return None if freed is None else (_workspace(record), freed)
-    if record.kept is not None and core.records.drop_kept(record.workspace_id, record.kept):
-        return _kept_disk(record), core.places.remove_disk(record.workspace_id, record.kept.disk)
-    return None
+    freed = None if record.kept is None else _free_kept(core, record.workspace_id, record.kept)
+    return None if freed is None else (_kept_disk(record), freed)
+
+
+def _free_kept(core: Core, workspace_id: str, kept: KeptDisk) -> int | None:
+    freed = 0
+    try:
+        dropped = core.records.drop_kept(workspace_id, kept)
+    except HostUnfit as error:
+        if error.code != NO_SPACE:
+            raise
+        # As in `remove_for_good`: a kept disk that is not there is not offered to anybody.
+        freed = core.places.remove_disk(workspace_id, kept.disk)
+        dropped = core.records.drop_kept(workspace_id, kept)
+    return freed + core.places.remove_disk(workspace_id, kept.disk) if dropped else None
 
 
 def _would_free(core: Core, record: WorkspaceRecord) -> tuple[str, int] | None:

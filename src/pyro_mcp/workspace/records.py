@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from pyro_mcp import models
-from pyro_mcp.errors import Conflict, NotFound
+from pyro_mcp.errors import Conflict, HostUnfit, NotFound
 from pyro_mcp.process import Detached
-from pyro_mcp.workspace.database import Database
+from pyro_mcp.workspace.database import NO_SPACE, Database
 from pyro_mcp.workspace.record import CREATING, DELETED, PURGED, RUNNING, STOPPED, KeptDisk, WorkspaceRecord, now
+from pyro_mcp.workspace.reserve import Reserve
 from pyro_mcp.workspace_models import SeedInfo
 
+T = TypeVar("T")
 FILE_NAME = "state.db"
 _SCHEMA = """
 CREATE TABLE workspaces (
@@ -71,6 +74,7 @@ class Records:
         except BaseException:
             self._database.close()
             raise
+        self.reserve = Reserve(home)
         self._remembered: tuple[int, tuple[WorkspaceRecord, ...]] | None = None  # all of a version of the file
         self._tell_removed: Callable[[str], None] = lambda _workspace_id: None
 
@@ -157,17 +161,17 @@ class Records:
 
     def ended(self, workspace_id: str, process: Detached | None = None) -> None:
         """Its VMM (that one, if given) is no more; whether it is to be one again, its state tells."""
-        self._change(workspace_id, _vmm_columns(None), process)
+        self._surely(lambda: self._change(workspace_id, _vmm_columns(None), process))
 
     def stopped(self, workspace_id: str, because: str | None, process: Detached | None = None) -> None:
         """Its VMM (that one, if given) is no more, and none is to be."""
         stopped = {**_vmm_columns(None), "expires_at": None, "state": STOPPED, "stopped_because": because}
-        self._change(workspace_id, stopped, process, in_states=(RUNNING, STOPPED))
+        self._surely(lambda: self._change(workspace_id, stopped, process, in_states=(RUNNING, STOPPED)))
 
     def deleted(self, workspace_id: str) -> None:
         """It is deleted, and can be had back for a while."""
         columns = {"state": DELETED, "stopped_because": None, "expires_at": None, "deleted_at": now().isoformat()}
-        self._change(workspace_id, {**columns, **_vmm_columns(None)})
+        self._surely(lambda: self._change(workspace_id, {**columns, **_vmm_columns(None)}))
 
     def undeleted(self, workspace_id: str, *, name: str | None) -> None:
         """It is back, stopped, under this name. Raises `Conflict` where that is in use, `NotFound` where it is gone."""
@@ -181,6 +185,9 @@ class Records:
 
     def swap_disks(self, workspace_id: str, *, because: str | None) -> None:
         """Stopped, and with the kept disk again; the present one is kept. Raises `Conflict` where none is kept."""
+        self._surely(lambda: self._swap_disks(workspace_id, because))
+
+    def _swap_disks(self, workspace_id: str, because: str | None) -> None:
         with self._database.transaction() as to:
             kept = to.execute("SELECT disk FROM kept_disks WHERE workspace_id = ?", (workspace_id,)).fetchone()
             if kept is None:
@@ -194,6 +201,9 @@ class Records:
 
     def drop_kept(self, workspace_id: str, kept: KeptDisk) -> bool:
         """That disk is kept no longer; False if it was not any more."""
+        return self._surely(lambda: self._drop_kept(workspace_id, kept))
+
+    def _drop_kept(self, workspace_id: str, kept: KeptDisk) -> bool:
         with self._database.transaction() as to:
             where = "workspace_id = ? AND disk = ? AND kept_at = ?"
             done = to.execute(f"DELETE FROM kept_disks WHERE {where}", (workspace_id, kept.disk, kept.kept_at))  # noqa: S608
@@ -201,13 +211,25 @@ class Records:
 
     def purge(self, workspace_id: str, *, in_states: Iterable[str] = (CREATING, DELETED)) -> bool:
         """It is about to be removed for good; False if it is in none of these states (any more)."""
-        return self._change(workspace_id, {"state": PURGED}, in_states=in_states)
+        return self._surely(lambda: self._change(workspace_id, {"state": PURGED}, in_states=in_states))
 
     def remove(self, workspace_id: str) -> None:
         """Forget a purged one, once its files are gone."""
+        self._surely(lambda: self._remove(workspace_id))
+        self._tell_removed(workspace_id)
+
+    def _remove(self, workspace_id: str) -> None:
         with self._database.transaction() as to:
             to.execute("DELETE FROM workspaces WHERE id = ? AND state = ?", (workspace_id, PURGED))
-        self._tell_removed(workspace_id)
+
+    def _surely(self, change: Callable[[], T]) -> T:
+        """Write down what has happened already, or what frees room; where the disk is full, with what is reserved."""
+        try:
+            return change()
+        except HostUnfit as error:
+            if error.code != NO_SPACE or not self.reserve.give_up():
+                raise
+        return change()
 
     def _found(self, which: str, values: tuple[object, ...]) -> tuple[WorkspaceRecord, ...]:
         rows = self._looking.rows(f"{_SELECT} WHERE {which} ORDER BY workspaces.rowid", values)
@@ -251,6 +273,15 @@ def name_in_use(name: str) -> Conflict:
     """The error for a name that another workspace has."""
     return Conflict(
         "name_in_use", f"another workspace has the name {name!r}", "choose another name, or rename or delete that one"
+    )
+
+
+def half_removed(workspace_id: str) -> Conflict:
+    """The error for a deleted workspace whose removal has begun, and did not come to its end."""
+    return Conflict(
+        "nothing_to_restore",
+        f"{workspace_id} was being removed for good, and its disk is gone",
+        "`pyro workspace prune` finishes that",
     )
 
 

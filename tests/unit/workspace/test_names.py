@@ -40,6 +40,20 @@ def test_an_unknown_one_is_told_with_the_nearest(reference: str, near: str | Non
     assert (near or "") in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("reference", ["", "w", "w-"])
+@pytest.mark.parametrize("state", [RUNNING, DELETED])
+def test_what_every_id_begins_with_means_none(reference: str, state: str) -> None:
+    """As in `pyro workspace delete w-$W` where W is empty."""
+    with pytest.raises(NotFound) as caught:
+        names.find([record("w-ab23", state=state)], reference)
+    assert caught.value.code == "unknown_workspace"
+    assert "pyro workspace list" in str(caught.value.hint)
+
+
+def test_one_may_have_such_a_name() -> None:
+    assert names.find([record("w-ab23"), record("w-cd45", "w"), record("w-ef67", "w-")], "w").workspace_id == "w-cd45"
+
+
 def test_new_ids_are_not_taken_and_easy_to_read() -> None:
     made = {names.new_id(()) for _ in range(200)}
     assert all(len(each) == 6 and each.startswith("w-") and not set("il01o") & set(each[2:]) for each in made)
