@@ -25,7 +25,7 @@ Rows = dict[str, dict[str, str]]
 # What an examination may keep: the verdict on KVM, the daemon's lock and log, and the blank disk and seed of every
 # machine.
 KEPT = {
-    *("kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db"),
+    *("kvm.json", "daemon.lock", "daemon.log", "state.db", "history.db", "reserve"),
     *("blank-2-2048-no-journal.ext4", "blank.lock", "no-seed"),
 }
 
