@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from pyro_mcp import tasks
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images import debian, prune, pull, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, TemplateInfo
@@ -54,11 +56,28 @@ def _may_be_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
 async def prune_environments(images: Store, templates: Templates | None, *, dry_run: bool) -> PruneReport:
     """Remove what nothing uses, and all templates, or with `dry_run` only say what that would be.
 
-    Those that are there go where they are off, too.
+    Those that are there go where they are off, too, and before anything else: on a full disk what follows has some room
+    then. Raises `HostUnfit` where something cannot be removed, after all that can be.
     """
-    report = await prune.prune(images, dry_run=dry_run)
-    also = await (templates or _templates(images)).prune(dry_run=dry_run)
-    return PruneReport((*report.removed, *also.removed), report.freed_bytes + also.freed_bytes, dry_run)
+    reports, failed = list[PruneReport](), list[HostUnfit]()
+    for step in ((templates or _templates(images)).prune, partial(prune.prune, images)):
+        try:
+            reports.append(await step(dry_run=dry_run))
+        except HostUnfit as error:
+            failed.append(error)
+    removed = tuple(name for report in reversed(reports) for name in report.removed)
+    freed = sum(report.freed_bytes for report in reports)
+    if failed:
+        raise _not_all(failed[0], removed, freed, dry_run=dry_run) from failed[0]
+    return PruneReport(removed, freed, dry_run)
+
+
+def _not_all(error: HostUnfit, removed: tuple[str, ...], freed_bytes: int, *, dry_run: bool) -> HostUnfit:
+    """The error, with what was removed all the same."""
+    if dry_run or not removed:
+        return error
+    mib = freed_bytes / (1 << 20)
+    return HostUnfit(error.code, f"{error.message}; removed: {', '.join(removed)} ({mib:.1f} MiB)", error.hint)
 
 
 def _templates(images: Store) -> Templates:

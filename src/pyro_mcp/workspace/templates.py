@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from pyro_mcp import sparse
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import disk, locks, no_seed
-from pyro_mcp.images.store import disk_usage
+from pyro_mcp.images.store import disk_usage, unusable
 from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm.machine import MachineSpec
@@ -108,27 +108,38 @@ class Templates:
     async def prune(self, *, dry_run: bool) -> PruneReport:
         """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on.
 
-        What could not be made is tried again.
+        What could not be made is tried again. Raises `HostUnfit` where one cannot be removed, after the others.
         """
         if not dry_run:
             self._unmakeable.clear()
             self._discarded.clear()
             template_trouble.forget(self.folder)
-        if not self.folder.exists():
-            return PruneReport((), 0, dry_run)
-        async with locks.for_long(self.folder / "lock", lambda: None):
-            return await asyncio.to_thread(self._prune, dry_run)
+        try:
+            if not self.folder.exists():
+                return PruneReport((), 0, dry_run)
+            async with locks.for_long(self.folder / "lock", lambda: None):
+                return await to_the_end(asyncio.to_thread(self._prune, dry_run))
+        except OSError as error:
+            raise unusable(self.folder, error) from error
 
     def _note_trouble(self, key: str, what: str, why: str) -> None:
         template_trouble.note(self.folder, key, self._bundles.get(key, ""), what, why)
 
     def _prune(self, dry_run: bool) -> PruneReport:
-        folders = self._folders()
-        freed = sum(disk_usage(folder) for folder in folders)
-        if not dry_run:
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
-        return PruneReport(tuple(f"template {folder.name}" for folder in folders), freed, dry_run)
+        names, freed, failed = list[str](), 0, list[OSError]()
+        for folder in self._folders():
+            size = disk_usage(folder)
+            try:
+                if not dry_run:
+                    _remove(folder)
+            except OSError as error:
+                failed.append(error)
+            else:
+                names.append(f"template {folder.name}")
+                freed += size
+        if failed:
+            raise failed[0]
+        return PruneReport(tuple(names), freed, dry_run)
 
     def _folders(self) -> list[Path]:
         return sorted(entry for entry in self.folder.glob("*") if entry.is_dir())
@@ -174,7 +185,8 @@ class Templates:
         whole.sort(key=lambda folder: (folder / _USED).stat().st_mtime, reverse=True)
         for folder in folders:
             if folder not in whole[:keep]:
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    _remove(folder)
 
 
 def key_of(host: "Host", spec: MachineSpec, stage: Stage) -> str:
@@ -231,7 +243,15 @@ def _info(template: Template) -> TemplateInfo | None:
 
 
 async def _removed(folder: Path) -> None:
-    await to_the_end(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+    with contextlib.suppress(OSError):
+        await to_the_end(asyncio.to_thread(_remove, folder))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a template, which is not whole any more as soon as something of it is gone. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / _USED).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _finish(unfinished: Path, template: Template) -> None:
