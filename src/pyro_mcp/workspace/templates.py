@@ -1,7 +1,8 @@
 """Templates in the cache, one for each shape of machine: made when a machine of that shape is first wanted.
 
 A machine begins as a template's copy wherever that is possible. Where no template can be made, or none can be begun
-from, it boots; that is slower and nothing else.
+from, it boots; that is slower and nothing else. What cannot be made is not tried again in this daemon's life, unless
+the host's disk was in the way.
 """
 
 import asyncio
@@ -9,9 +10,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +31,7 @@ from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
-from pyro_mcp.workspace import template_facts, template_trouble
+from pyro_mcp.workspace import template_facts, template_room, template_trouble
 from pyro_mcp.workspace.template_facts import TimedBoot
 from pyro_mcp.workspace.template_stages import WAITING, Stage
 
@@ -52,7 +55,7 @@ class Templates:
 
     folder: Path
     _making: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    _unmakeable: set[str] = field(default_factory=set)
+    _unmakeable: dict[str, float] = field(default_factory=dict)  # until when: seconds of the monotonic clock
     _discarded: Counter[str] = field(default_factory=Counter)
     _copies: Counter[str] = field(default_factory=Counter)
     _bundles: dict[str, str] = field(default_factory=dict)  # the digests of those that templates were wanted with
@@ -98,7 +101,7 @@ class Templates:
         log.warning("a machine could not begin from the template %s (%s), which is thrown away: %s", key, known, why)
         self._discarded[key] += 1
         if self._discarded[key] >= _MOST_DISCARDED:
-            self._unmakeable.add(key)
+            self._unmakeable[key] = math.inf
         self._note_trouble(key, template_trouble.DISCARDED, why)
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
@@ -147,7 +150,7 @@ class Templates:
     async def _made(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> bool:
         key = template.folder.name
         async with self._making[key]:
-            if key in self._unmakeable:
+            if time.monotonic() < self._unmakeable.get(key, -math.inf):
                 return False
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -155,15 +158,23 @@ class Templates:
                     if not _is_whole(template):
                         await self._make(host, spec, stage, template)
             except (PyroError, OSError) as error:
-                log.warning("machines boot, because no template could be made: %s", error)
-                self._unmakeable.add(key)
-                self._note_trouble(key, template_trouble.NOT_MADE, str(error))
+                self._not_made(key, error)
                 return False
+            self._unmakeable.pop(key, None)
         return True
+
+    def _not_made(self, key: str, error: PyroError | OSError) -> None:
+        """Keep in mind why, and until when not to try again; say it the first time."""
+        why, passes = template_room.in_words(error, self.folder), template_room.may_pass(error)
+        if key not in self._unmakeable or not passes:
+            log.warning("machines boot, because no template could be made: %s", why)
+        self._unmakeable[key] = time.monotonic() + template_room.AGAIN_SECONDS if passes else math.inf
+        self._note_trouble(key, template_trouble.NOT_MADE, why)
 
     async def _make(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> None:
         unfinished = self.folder / f"{_UNFINISHED}{template.folder.name}"
         await asyncio.to_thread(self._clear, keep=_MOST - 1)
+        await asyncio.to_thread(template_room.check, self.folder)
         try:
             unfinished.mkdir()
             async with _blank_machine(host, spec, stage) as plain:
