@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images import locks, staging, uses
 from pyro_mcp.images.confine import remove_tree
 from pyro_mcp.images.store import IMAGE_FILE, Store, disk_usage, references, unusable
@@ -37,9 +38,18 @@ async def prune(store: Store, *, dry_run: bool = False) -> PruneReport:
         else:
             names.extend(removed)
             freed += size
+    report = PruneReport(tuple(names), freed, dry_run)
     if failed:
-        raise unusable(store.cache_dir, failed[0]) from failed[0]
-    return PruneReport(tuple(names), freed, dry_run)
+        raise partly(unusable(store.cache_dir, failed[0]), report) from failed[0]
+    return report
+
+
+def partly(error: HostUnfit, report: PruneReport) -> HostUnfit:
+    """The error for what could not be removed, with what was removed all the same."""
+    if report.dry_run or not report.removed:
+        return error
+    removed = f"{', '.join(report.removed)} ({report.freed_bytes / (1 << 20):.1f} MiB)"
+    return HostUnfit(error.code, f"{error.message}; removed: {removed}", error.hint)
 
 
 async def remove_unreferenced(store: Store) -> tuple[tuple[str, ...], int]:

@@ -66,18 +66,10 @@ async def prune_environments(images: Store, templates: Templates | None, *, dry_
         except HostUnfit as error:
             failed.append(error)
     removed = tuple(name for report in reversed(reports) for name in report.removed)
-    freed = sum(report.freed_bytes for report in reports)
+    report = PruneReport(removed, sum(report.freed_bytes for report in reports), dry_run)
     if failed:
-        raise _not_all(failed[0], removed, freed, dry_run=dry_run) from failed[0]
-    return PruneReport(removed, freed, dry_run)
-
-
-def _not_all(error: HostUnfit, removed: tuple[str, ...], freed_bytes: int, *, dry_run: bool) -> HostUnfit:
-    """The error, with what was removed all the same."""
-    if dry_run or not removed:
-        return error
-    mib = freed_bytes / (1 << 20)
-    return HostUnfit(error.code, f"{error.message}; removed: {', '.join(removed)} ({mib:.1f} MiB)", error.hint)
+        raise prune.partly(failed[0], report) from failed[0]
+    return report
 
 
 def _templates(images: Store) -> Templates:

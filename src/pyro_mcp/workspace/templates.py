@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from pyro_mcp import sparse
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import disk, locks, no_seed
+from pyro_mcp.images.prune import partly
 from pyro_mcp.images.store import disk_usage, unusable
 from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
@@ -137,12 +138,20 @@ class Templates:
                     _remove(folder)
             except OSError as error:
                 failed.append(error)
+                freed += size - disk_usage(folder)
             else:
                 names.append(f"template {folder.name}")
                 freed += size
+        report = PruneReport(tuple(names), freed, dry_run)
         if failed:
-            raise failed[0]
-        return PruneReport(tuple(names), freed, dry_run)
+            raise partly(unusable(self.folder, self._why(failed[0])), report) from failed[0]
+        return report
+
+    def _why(self, error: OSError) -> OSError:
+        """Why one could not be removed, naming the folder of all where that cannot be changed."""
+        if os.access(self.folder, os.W_OK | os.X_OK):
+            return error
+        return OSError(error.errno, error.strerror, str(self.folder))
 
     def _folders(self) -> list[Path]:
         return sorted(entry for entry in self.folder.glob("*") if entry.is_dir())

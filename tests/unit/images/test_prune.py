@@ -254,4 +254,5 @@ async def test_what_cannot_be_removed_is_told_after_the_rest_was(store: Store, m
     with pytest.raises(HostUnfit, match=f"{left / 'half'} cannot be written: Permission denied") as caught:
         await prune(store)
     assert caught.value.code == "cache_unwritable"
+    assert f"; removed: image {image.name} (0.5 MiB)" in caught.value.message
     assert not image.exists()

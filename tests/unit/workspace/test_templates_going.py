@@ -161,3 +161,21 @@ async def test_one_that_cannot_be_removed_keeps_no_other(place: Place, monkeypat
     assert caught.value.code == "cache_unwritable"
     assert place.there() == {stays.folder.name}
     assert templates.infos() == (), "what is half removed is not whole"
+    names = [f"template {template.folder.name}" for template in made if template != stays]
+    _, _, removed = caught.value.message.partition("; removed: ")
+    assert removed.startswith(", ".join(sorted(names)))
+
+
+async def test_a_folder_that_cannot_be_changed_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = place.daemon()
+    template = await begun(templates, place)
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != place.folder)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(HostUnfit, match=f"{place.folder} cannot be written") as caught:
+        await templates.prune(dry_run=False)
+    assert caught.value.code == "cache_unwritable"
+    assert template.folder.name not in caught.value.message
