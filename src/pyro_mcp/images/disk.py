@@ -14,7 +14,7 @@ from pathlib import Path
 from pyro_mcp import sparse
 from pyro_mcp.errors import HostUnfit, InvalidRequest
 from pyro_mcp.images import confine, locks
-from pyro_mcp.images.rootfs import missing_program
+from pyro_mcp.images.rootfs import missing_program, says_no_space
 from pyro_mcp.images.store import sync_folder
 from pyro_mcp.resource_limits import limit_hint
 from pyro_mcp.to_the_end import to_the_end
@@ -22,6 +22,9 @@ from pyro_mcp.to_the_end import to_the_end
 NO_SPACE = "no_disk_space"
 """The code of what is raised where the host's disk is full."""
 
+# How to have more space where blank disks and the copies without a name are, and where those of workspaces are.
+_CACHE = "free some space (pyro env prune), or set PYRO_CACHE_DIR to another disk"
+_HOME = "free some space (pyro workspace prune), or set PYRO_HOME to another disk"
 _MIB = 1024 * 1024
 # ext4 as mkfs.ext4 makes it below (journal and all) does not fit into less.
 MIN_DISK_BYTES = 16 * _MIB
@@ -59,11 +62,11 @@ async def open_blank(cache_dir: Path, size_bytes: int, *, journal: bool = True) 
                     await _make(path, size_bytes, _FEATURES if journal else f"{_FEATURES},{_NO_JOURNAL}")
         return os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise _mapped(error, folder) from error
+        raise _mapped(error, folder, _CACHE) from error
 
 
 async def clone(blank: int, folder: Path) -> int:
-    """An independent read-write copy of a disk as a file without a name in `folder`; gone when its last user is.
+    """An independent read-write copy of a disk as a file without a name in `folder`, of the cache; gone with its users.
 
     Returns its descriptor, which the caller closes and may pass on (/proc/self/fd/N). Shares blocks where the file
     system can, else copies the data and leaves the holes. Raises `HostUnfit` where it cannot be written.
@@ -72,7 +75,7 @@ async def clone(blank: int, folder: Path) -> int:
 
 
 async def clone_to(blank: int, path: Path) -> None:
-    """An independent copy of a disk at `path`, for its owner alone, in place of what was there.
+    """An independent copy of a disk at `path`, in a workspace's home: for its owner alone, in place of what was there.
 
     It lasts through a power failure once this returns. Where it fails nothing is left; `HostUnfit` where it
     cannot be written.
@@ -115,6 +118,8 @@ async def _run(*argv: str) -> None:
     if shutil.which(argv[0], path=environment["PATH"]) is None:
         raise missing_program(argv[0], "e2fsprogs")
     ended = await confine.run(confine.Confinement(()), argv, env=environment)
+    if says_no_space(ended.lines):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if ended.exit_code != 0:
         words = " ".join(ended.lines[-2:])
         raise HostUnfit("disk_failed", f"{argv[0]} ended with code {ended.exit_code}: {words}", "pyro doctor")
@@ -127,7 +132,7 @@ def _clone(blank: int, folder: Path) -> int:
             _fill(blank, file.fileno())
             return os.dup(file.fileno())
     except OSError as error:
-        raise _mapped(error, folder) from error
+        raise _mapped(error, folder, _CACHE) from error
 
 
 def _clone_to(blank: int, path: Path) -> None:
@@ -144,7 +149,7 @@ def _clone_to(blank: int, path: Path) -> None:
             os.close(fd)
         sync_folder(path.parent)
     except OSError as error:
-        raise _mapped(error, path.parent) from error
+        raise _mapped(error, path.parent, _HOME) from error
 
 
 def _fill(blank: int, target: int) -> None:
@@ -162,13 +167,9 @@ def _share_blocks(source: int, target: int) -> bool:
     return True
 
 
-def _mapped(error: OSError, folder: Path) -> HostUnfit:
+def _mapped(error: OSError, folder: Path, more_space: str) -> HostUnfit:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostUnfit(
-            NO_SPACE,
-            f"the disk of {folder} is full",
-            "free some space (pyro workspace prune, pyro env prune), or set PYRO_HOME to another disk",
-        )
+        return HostUnfit(NO_SPACE, f"the disk of {folder} is full", more_space)
     why = error.strerror or str(error)
     hint = limit_hint(error) or "make that folder writable for pyro"
     return HostUnfit("disk_failed", f"cannot make a disk in {folder}: {why}", hint)

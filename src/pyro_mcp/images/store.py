@@ -27,11 +27,15 @@ from pyro_mcp import digests, models
 from pyro_mcp.errors import HostUnfit, InvalidRequest, NotFound, SourceFailed
 from pyro_mcp.images import catalog, locks
 from pyro_mcp.images.confine import remove_tree
+from pyro_mcp.images.rootfs import no_disk_space
 from pyro_mcp.models import EnvironmentInfo
+from pyro_mcp.resource_limits import limit_hint
 from pyro_mcp.to_the_end import to_the_end
 
 IMAGE_FILE = "rootfs.sqfs"
 MANIFEST_FILE = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 T = TypeVar("T")
 
 
@@ -76,8 +80,8 @@ class Store:
             try:
                 held.enter_context(locks.briefly(self.locks / "store.lock"))
             except OSError as error:
-                if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                    raise _unwritable(self.cache_dir, error.strerror) from None
+                if error.errno in (*_UNWRITABLE, *_FULL):
+                    raise unusable(self.locks, error) from None
                 raise
             yield
 
@@ -88,9 +92,10 @@ class Store:
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.cache_dir, error.strerror) from None
-        if not all(os.access(folder, os.W_OK | os.X_OK) for folder in folders):
-            raise _unwritable(self.cache_dir, "permission denied")
+            raise unusable(self.cache_dir, error) from None
+        for folder in folders:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise unusable(folder, _why_unwritable(folder))
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,17 @@ async def _discard(store: Store, installed: Reference) -> None:
     await remove_tree(aside)
 
 
-def _unwritable(folder: Path, why: str | None) -> HostUnfit:
-    return HostUnfit(
-        "cache_unwritable", f"{folder} cannot be written: {why}", "set PYRO_CACHE_DIR to a folder that can be written"
-    )
+def unusable(folder: Path, error: OSError) -> HostUnfit:
+    """The error for something in a `folder` of the cache that could not be written, which is named if it is known."""
+    if error.errno in _FULL:
+        return no_disk_space(f"the disk of {folder} is full")
+    what, why = error.filename or folder, error.strerror or str(error)
+    hint = limit_hint(error) or "make it writable for pyro, or set PYRO_CACHE_DIR to a folder that can be written"
+    return HostUnfit("cache_unwritable", f"{what} cannot be written: {why}", hint)
+
+
+def _why_unwritable(folder: Path) -> OSError:
+    """Why access(2) says so, which Python does not tell."""
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    code = errno.EROFS if read_only else errno.EACCES
+    return OSError(code, os.strerror(code))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyro_mcp import models
 from pyro_mcp.errors import InvalidRequest
-from pyro_mcp.images.store import Store, write_json
+from pyro_mcp.images.store import Store, unusable, write_json
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,15 @@ class Use:
 def keep(store: Store, digest: str, owner: Path) -> None:
     """From now on that image is not removed while `owner` is there. Call it while the image is open.
 
-    Raises `HostUnfit` where the cache cannot be written.
+    Raises `HostUnfit` where the cache cannot be written, or its disk is full.
     """
     with store.lock():
         file = _file(store, owner)
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, Use(digest, str(owner)))
+        try:
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, Use(digest, str(owner)))
+        except OSError as error:
+            raise unusable(file.parent, error) from error
 
 
 def release(store: Store, owner: Path) -> None:

@@ -1,5 +1,6 @@
 """From an environment to a guest that answers, in a machine that is thrown away; and what every boot has in common."""
 
+import errno
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from pyro_mcp.images import disk, no_seed
 from pyro_mcp.resource_limits import limit_hint
 from pyro_mcp.vmm.machine import Driver, Machine, MachineSpec
 from pyro_mcp.vmm.template import Template
-from pyro_mcp.workspace import last_words
+from pyro_mcp.workspace import host_memory, last_words
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.template_stages import PREPARED, WAITING, Stage
 
@@ -27,6 +28,11 @@ _LAST_READY_SECONDS = 60.0
 TEMPLATE_GONE = (
     "the template that this machine was to begin from does not work and is thrown away; the machine boots, which takes"
     " longer (`pyro doctor` says why)"
+)
+_OF_BEGINNING = ("no_template", "vmm_failed")  # HostUnfit's codes where a machine that boots may get further
+_LACKS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EFBIG),
 )
 NO_DISK = -1
 """In place of a machine's disk until it is known what it begins from, or where that is all that is asked."""
@@ -95,16 +101,16 @@ class Trial:
 async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]], tell: Tell) -> T:
     """Start a machine, and if its guest does not come up boot it, with the guest's console kept.
 
-    A template that it was to begin from is thrown away then, which is told.
+    A template that it was to begin from is thrown away then, which is told, unless this host was in the way.
     """
     first = Trial(host, host.driver, _READY_SECONDS, may_copy=True)
     try:
         return await attempt(first)
     except (GuestFailed, HostUnfit) as error:
-        if isinstance(error, HostUnfit) and (first.template is None or error.code == disk.NO_SPACE):
-            raise  # no fault of a template's
-        why = error.message
-    if first.template is not None and host.templates is not None:
+        if isinstance(error, HostUnfit) and (first.template is None or error.code not in _OF_BEGINNING):
+            raise  # a boot would not get further
+        why, of_host = error.message, _is_of_host(error)
+    if first.template is not None and host.templates is not None and not of_host:
         if await host.templates.discard(first.template, why):
             await tell(TEMPLATE_GONE)
     else:
@@ -112,8 +118,18 @@ async def twice(host: Host, attempt: Callable[[Trial], Awaitable[T]], tell: Tell
     return await attempt(Trial(host, host.driver.with_console(), _LAST_READY_SECONDS, may_copy=False))
 
 
+def _is_of_host(error: GuestFailed | HostUnfit) -> bool:
+    """Whether this host lacked something for a machine to start, so that a template which it was to begin from may be
+    as good as it was. VMMs say that they could not have their memory when they end."""
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return cause.errno in _LACKS
+    return isinstance(error, GuestFailed) and os.strerror(errno.ENOMEM) in error.message
+
+
 def machine_spec(host: Host, image: Path, disk_fd: int, *, vcpu_count: int, mem_mib: int) -> MachineSpec:
-    """A machine with this host's runtime bundle."""
+    """A machine with this host's runtime bundle. Raises `HostUnfit` where this host has not so much memory at all."""
+    host_memory.check(mem_mib)
     bundle = host.bundle
     return MachineSpec(
         kernel=Path(bundle.kernel),

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from pyro_mcp import tasks
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images import debian, prune, pull, store
 from pyro_mcp.images.store import Store
 from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport, TemplateInfo
@@ -54,11 +56,20 @@ def _may_be_of(template: TemplateInfo, info: EnvironmentInfo) -> bool:
 async def prune_environments(images: Store, templates: Templates | None, *, dry_run: bool) -> PruneReport:
     """Remove what nothing uses, and all templates, or with `dry_run` only say what that would be.
 
-    Those that are there go where they are off, too.
+    Those that are there go where they are off, too, and before anything else: on a full disk what follows has some room
+    then. Raises `HostUnfit` where something cannot be removed, after all that can be.
     """
-    report = await prune.prune(images, dry_run=dry_run)
-    also = await (templates or _templates(images)).prune(dry_run=dry_run)
-    return PruneReport((*report.removed, *also.removed), report.freed_bytes + also.freed_bytes, dry_run)
+    reports, failed = list[PruneReport](), list[HostUnfit]()
+    for step in ((templates or _templates(images)).prune, partial(prune.prune, images)):
+        try:
+            reports.append(await step(dry_run=dry_run))
+        except HostUnfit as error:
+            failed.append(error)
+    removed = tuple(name for report in reversed(reports) for name in report.removed)
+    report = PruneReport(removed, sum(report.freed_bytes for report in reports), dry_run)
+    if failed:
+        raise prune.partly(failed[0], report) from failed[0]
+    return report
 
 
 def _templates(images: Store) -> Templates:

@@ -1,7 +1,8 @@
 """Templates in the cache, one for each shape of machine: made when a machine of that shape is first wanted.
 
 A machine begins as a template's copy wherever that is possible. Where no template can be made, or none can be begun
-from, it boots; that is slower and nothing else.
+from, it boots; that is slower and nothing else. What cannot be made is not tried again in this daemon's life, unless
+the host's disk was in the way.
 """
 
 import asyncio
@@ -9,9 +10,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,12 +26,13 @@ from typing import TYPE_CHECKING
 from pyro_mcp import sparse
 from pyro_mcp.errors import PyroError
 from pyro_mcp.images import disk, locks, no_seed
-from pyro_mcp.images.store import disk_usage
+from pyro_mcp.images.prune import partly
+from pyro_mcp.images.store import disk_usage, unusable
 from pyro_mcp.models import PruneReport, TemplateInfo
 from pyro_mcp.to_the_end import to_the_end
 from pyro_mcp.vmm.machine import MachineSpec
 from pyro_mcp.vmm.template import Template
-from pyro_mcp.workspace import template_facts, template_trouble
+from pyro_mcp.workspace import template_facts, template_room, template_trouble
 from pyro_mcp.workspace.template_facts import TimedBoot
 from pyro_mcp.workspace.template_stages import WAITING, Stage
 
@@ -52,7 +56,7 @@ class Templates:
 
     folder: Path
     _making: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    _unmakeable: set[str] = field(default_factory=set)
+    _unmakeable: dict[str, float] = field(default_factory=dict)  # until when: seconds of the monotonic clock
     _discarded: Counter[str] = field(default_factory=Counter)
     _copies: Counter[str] = field(default_factory=Counter)
     _bundles: dict[str, str] = field(default_factory=dict)  # the digests of those that templates were wanted with
@@ -98,7 +102,7 @@ class Templates:
         log.warning("a machine could not begin from the template %s (%s), which is thrown away: %s", key, known, why)
         self._discarded[key] += 1
         if self._discarded[key] >= _MOST_DISCARDED:
-            self._unmakeable.add(key)
+            self._unmakeable[key] = math.inf
         self._note_trouble(key, template_trouble.DISCARDED, why)
         with contextlib.suppress(OSError):
             async with locks.for_long(self.folder / "lock", lambda: None):
@@ -108,27 +112,46 @@ class Templates:
     async def prune(self, *, dry_run: bool) -> PruneReport:
         """Remove all of them, or with `dry_run` only say what that would be; machines that began from them go on.
 
-        What could not be made is tried again.
+        What could not be made is tried again. Raises `HostUnfit` where one cannot be removed, after the others.
         """
         if not dry_run:
             self._unmakeable.clear()
             self._discarded.clear()
             template_trouble.forget(self.folder)
-        if not self.folder.exists():
-            return PruneReport((), 0, dry_run)
-        async with locks.for_long(self.folder / "lock", lambda: None):
-            return await asyncio.to_thread(self._prune, dry_run)
+        try:
+            if not self.folder.exists():
+                return PruneReport((), 0, dry_run)
+            async with locks.for_long(self.folder / "lock", lambda: None):
+                return await to_the_end(asyncio.to_thread(self._prune, dry_run))
+        except OSError as error:
+            raise unusable(self.folder, error) from error
 
     def _note_trouble(self, key: str, what: str, why: str) -> None:
         template_trouble.note(self.folder, key, self._bundles.get(key, ""), what, why)
 
     def _prune(self, dry_run: bool) -> PruneReport:
-        folders = self._folders()
-        freed = sum(disk_usage(folder) for folder in folders)
-        if not dry_run:
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
-        return PruneReport(tuple(f"template {folder.name}" for folder in folders), freed, dry_run)
+        names, freed, failed = list[str](), 0, list[OSError]()
+        for folder in self._folders():
+            size = disk_usage(folder)
+            try:
+                if not dry_run:
+                    _remove(folder)
+            except OSError as error:
+                failed.append(error)
+                freed += size - disk_usage(folder)
+            else:
+                names.append(f"template {folder.name}")
+                freed += size
+        report = PruneReport(tuple(names), freed, dry_run)
+        if failed:
+            raise partly(unusable(self.folder, self._why(failed[0])), report) from failed[0]
+        return report
+
+    def _why(self, error: OSError) -> OSError:
+        """Why one could not be removed, naming the folder of all where that cannot be changed."""
+        if os.access(self.folder, os.W_OK | os.X_OK):
+            return error
+        return OSError(error.errno, error.strerror, str(self.folder))
 
     def _folders(self) -> list[Path]:
         return sorted(entry for entry in self.folder.glob("*") if entry.is_dir())
@@ -136,7 +159,7 @@ class Templates:
     async def _made(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> bool:
         key = template.folder.name
         async with self._making[key]:
-            if key in self._unmakeable:
+            if time.monotonic() < self._unmakeable.get(key, -math.inf):
                 return False
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,15 +167,23 @@ class Templates:
                     if not _is_whole(template):
                         await self._make(host, spec, stage, template)
             except (PyroError, OSError) as error:
-                log.warning("machines boot, because no template could be made: %s", error)
-                self._unmakeable.add(key)
-                self._note_trouble(key, template_trouble.NOT_MADE, str(error))
+                self._not_made(key, error)
                 return False
+            self._unmakeable.pop(key, None)
         return True
+
+    def _not_made(self, key: str, error: PyroError | OSError) -> None:
+        """Keep in mind why, and until when not to try again; say it the first time."""
+        why, passes = template_room.in_words(error, self.folder), template_room.may_pass(error)
+        if key not in self._unmakeable or not passes:
+            log.warning("machines boot, because no template could be made: %s", why)
+        self._unmakeable[key] = time.monotonic() + template_room.AGAIN_SECONDS if passes else math.inf
+        self._note_trouble(key, template_trouble.NOT_MADE, why)
 
     async def _make(self, host: "Host", spec: MachineSpec, stage: Stage, template: Template) -> None:
         unfinished = self.folder / f"{_UNFINISHED}{template.folder.name}"
         await asyncio.to_thread(self._clear, keep=_MOST - 1)
+        await asyncio.to_thread(template_room.check, self.folder)
         try:
             unfinished.mkdir()
             async with _blank_machine(host, spec, stage) as plain:
@@ -174,7 +205,8 @@ class Templates:
         whole.sort(key=lambda folder: (folder / _USED).stat().st_mtime, reverse=True)
         for folder in folders:
             if folder not in whole[:keep]:
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    _remove(folder)
 
 
 def key_of(host: "Host", spec: MachineSpec, stage: Stage) -> str:
@@ -231,7 +263,15 @@ def _info(template: Template) -> TemplateInfo | None:
 
 
 async def _removed(folder: Path) -> None:
-    await to_the_end(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+    with contextlib.suppress(OSError):
+        await to_the_end(asyncio.to_thread(_remove, folder))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a template, which is not whole any more as soon as something of it is gone. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / _USED).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _finish(unfinished: Path, template: Template) -> None:

@@ -1,5 +1,6 @@
 """A store of its own for each test, and disks that are soon full."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -35,3 +36,11 @@ def small_file_system(tmp_path: Path) -> Iterator[Path]:
         assert holder.stdout.readline() == b"mounted\n"
         yield Path(f"/proc/{holder.pid}/root{folder}")
         holder.kill()
+
+
+def fill(disk: Path) -> None:
+    """Leave no free block on it."""
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    assert os.statvfs(disk).f_bfree == 0

@@ -12,6 +12,8 @@ from pyro_mcp.images import confine, disk
 from tests.support.descriptors import none_left
 from tests.unit.images.conftest import MIB
 
+_NAME = f"blank-{disk._GENERATION}-16.ext4"
+
 
 def content(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
@@ -73,13 +75,13 @@ async def test_a_blank_disk_is_made_once_when_many_want_it(tmp_path: Path, monke
     assert len({os.fstat(fd).st_ino for fd in fds}) == 1
     for fd in fds:
         os.close(fd)
-    assert {file.name for file in (tmp_path / "disks").iterdir()} == {"blank-2-16.ext4", "blank.lock"}
+    assert {file.name for file in (tmp_path / "disks").iterdir()} == {_NAME, "blank.lock"}
 
 
 @pytest.mark.parametrize("left", [0, MIB, 17 * MIB])
 async def test_a_blank_disk_of_another_size_is_made_anew(tmp_path: Path, left: int) -> None:
     os.close(await disk.open_blank(tmp_path, 16 * MIB))
-    path = tmp_path / "disks" / "blank-2-16.ext4"
+    path = tmp_path / "disks" / _NAME
     path.chmod(0o600)
     os.truncate(path, left)
     fd = await disk.open_blank(tmp_path, 16 * MIB)
@@ -142,6 +144,8 @@ async def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(tmp_path: 
     finally:
         os.close(blank)
     assert caught.value.code == "no_disk_space"
+    assert "pyro env prune" in str(caught.value.hint)
+    assert "PYRO_CACHE_DIR" in str(caught.value.hint)
     assert os.statvfs(small_file_system).f_bavail * os.statvfs(small_file_system).f_frsize == 2 * MIB
 
 
@@ -149,7 +153,7 @@ async def test_a_blank_disk_on_a_full_file_system_leaves_nothing(small_file_syst
     (small_file_system / "filler").write_bytes(b"x" * (2 * MIB - 16384))
     with pytest.raises(HostUnfit) as caught:
         await disk.open_blank(small_file_system, 256 * MIB)
-    assert caught.value.code in ("disk_failed", "no_disk_space")
+    assert caught.value.code == "no_disk_space"
     assert [file.name for file in (small_file_system / "disks").iterdir()] == ["blank.lock"]
 
 
@@ -178,6 +182,8 @@ async def test_a_named_copy_that_does_not_fit_is_not_there(small_file_system: Pa
     with pytest.raises(HostUnfit) as caught:
         await disk.clone_to(blank, small_file_system / "disk-1.ext4")
     assert caught.value.code == "no_disk_space"
+    assert "pyro workspace prune" in str(caught.value.hint)
+    assert "PYRO_HOME" in str(caught.value.hint)
     assert os.listdir(small_file_system) == []
     os.close(blank)
 

@@ -1,17 +1,24 @@
 import asyncio
+import errno
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pyro_mcp.errors import HostUnfit
+from pyro_mcp.images import confine
+from pyro_mcp.images import prune as pruning
 from pyro_mcp.images import store as stores
 from pyro_mcp.images.prune import prune
 from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import OpenImage, Store
 from pyro_mcp.models import PruneReport
+from tests.unit.images.conftest import fill
 from tests.unit.images.fake_source import FakeSource
 
 OLD = os.urandom(500_000)
@@ -153,3 +160,99 @@ def test_what_is_being_written_under_the_lock_is_waited_for(store: Store) -> Non
             time.sleep(0.1)
             (uses / ".0123.json.17.tmp").rename(uses / "0123.json")
         assert pruning.result().removed == ()
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_full_disk_has_space_afterwards(small_file_system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the tests has room for a folder even then, which others have not."""
+    store = Store(small_file_system)
+    store.prepare()
+    image = store.images / "sha256-nobodys"
+    image.mkdir()
+    (image / "rootfs.sqfs").write_bytes(OLD)
+    debris(store)
+    with store.lock():
+        fill(small_file_system)
+    assert free_bytes(small_file_system) == 0
+    monkeypatch.setattr(tempfile, "mkdtemp", _full)
+    monkeypatch.setattr(os, "mkdir", _full)
+    report = await prune(store)
+    assert report.removed == ("unfinished debian%3a12-dead", "image sha256-nobodys")
+    assert free_bytes(small_file_system) == report.freed_bytes >= len(OLD) + 200_000
+    assert os.listdir(store.images) == os.listdir(store.staging) == []
+
+
+async def _with_an_image_that_nobody_needs(store: Store) -> Path:
+    image = await replaced_while_in_use(store)
+    image.close()
+    return image.path.parent
+
+
+async def test_without_room_for_another_name_an_image_goes_where_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await _with_an_image_that_nobody_needs(store)
+    monkeypatch.setattr(Path, "rename", _full)
+    assert (await prune(store)).removed == (f"image {image.name}",)
+    assert not image.exists()
+    assert stores.inspect(store, "debian:12").installed
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_whoever_is_killed_meanwhile_leaves_no_image(
+    store: Store, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    image = await _with_an_image_that_nobody_needs(store)
+    digest = image.name.removeprefix("sha256-")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        if not room:
+            patch.setattr(Path, "rename", _full)
+        with pytest.raises(Killed):
+            await prune(store)
+    assert stores.manifest(store, digest) is None
+    assert len((await prune(store)).removed) == 1
+    assert os.listdir(store.staging) == []
+    assert len(os.listdir(store.images)) == 1
+
+
+async def test_what_is_set_aside_is_not_taken_for_left_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that remove one folder at once would meet files that are gone."""
+    await _with_an_image_that_nobody_needs(store)
+    seen: list[PruneReport] = []
+    really_remove = confine.remove_tree
+
+    async def slow(folder: Path) -> None:
+        seen.append(await prune(store, dry_run=True))
+        await really_remove(folder)
+
+    monkeypatch.setattr(pruning, "remove_tree", slow)
+    await prune(store)
+    assert seen == [PruneReport((), 0, dry_run=True)]
+
+
+async def test_what_cannot_be_removed_is_told_after_the_rest_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = await _with_an_image_that_nobody_needs(store)
+    left = debris(store)
+    really_remove = confine.remove_tree
+
+    async def refuse(folder: Path) -> None:
+        if folder == left:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(left / "half"))
+        await really_remove(folder)
+
+    monkeypatch.setattr(pruning, "remove_tree", refuse)
+    with pytest.raises(HostUnfit, match=f"{left / 'half'} cannot be written: Permission denied") as caught:
+        await prune(store)
+    assert caught.value.code == "cache_unwritable"
+    assert f"; removed: image {image.name} (0.5 MiB)" in caught.value.message
+    assert not image.exists()

@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -73,17 +74,29 @@ async def test_an_open_image_is_the_installed_one_and_locked(store: Store) -> No
     os.close(other)
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
-async def test_a_cache_that_cannot_be_written_is_told(store: Store, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.EROFS, "cache_unwritable"),
+        (errno.EACCES, "cache_unwritable"),
+        (errno.ENOSPC, "no_disk_space"),
+        (errno.EDQUOT, "no_disk_space"),
+    ],
+)
+async def test_a_cache_that_cannot_be_written_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, told: str
+) -> None:
     await install(store)
 
     def refuse(path: Path) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
     monkeypatch.setattr(locks, "briefly", refuse)
-    with pytest.raises(HostUnfit, match=os.strerror(code)) as caught:
+    with pytest.raises(HostUnfit) as caught:
         await stores.open_verified(store, "debian:12")
-    assert caught.value.code == "cache_unwritable"
+    assert caught.value.code == told
+    assert "full" in caught.value.message or os.strerror(code) in caught.value.message
+    assert "PYRO_CACHE_DIR" in str(caught.value.hint)
 
 
 async def test_an_unknown_name_is_not_opened(store: Store) -> None:
@@ -189,6 +202,42 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "cache").prepare()
     assert caught.value.code == "cache_unwritable"
     assert "PYRO_CACHE_DIR" in str(caught.value.hint)
+
+
+def _be_read_only(small: Path) -> None:
+    holder = small.parts[2]  # of /proc/PID/root/...
+    as_root = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+    folder = "/" + "/".join(small.parts[4:])
+    subprocess.run(
+        ["nsenter", "--target", holder, "--mount", *as_root, "mount", "-o", "remount,ro", folder], check=True
+    )
+
+
+def test_a_cache_that_is_mounted_read_only_is_told_as_that(small_file_system: Path) -> None:
+    store = Store(small_file_system)
+    store.prepare()
+    _be_read_only(small_file_system)
+    with pytest.raises(HostUnfit, match=os.strerror(errno.EROFS)) as caught:
+        store.prepare()
+    assert caught.value.code == "cache_unwritable"
+    assert str(store.images) in caught.value.message
+
+
+def test_a_cache_folder_that_others_own_is_told_with_its_path(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != store.staging)
+    with pytest.raises(HostUnfit, match=os.strerror(errno.EACCES)) as caught:
+        store.prepare()
+    assert str(store.staging) in caught.value.message
+
+
+def test_a_cache_without_room_for_its_folders_is_told_as_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(HostUnfit) as caught:
+        Store(tmp_path / "cache").prepare()
+    assert caught.value.code == "no_disk_space"
 
 
 def test_disk_usage_counts_blocks_not_lengths(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """Images that workspaces need stay, for as long as the workspaces do."""
 
+import errno
+import os
 from pathlib import Path
 
+import pytest
+
+from pyro_mcp.errors import HostUnfit
 from pyro_mcp.images import uses
 from pyro_mcp.images.prune import prune
 from pyro_mcp.images.pull import pull
 from pyro_mcp.images.store import Store, reference
+from tests.unit.images.conftest import fill
 from tests.unit.images.fake_source import FakeSource
 
 
@@ -56,3 +62,29 @@ async def test_rubbish_among_the_uses_is_of_no_account(store: Store, tmp_path: P
     uses.keep(store, digest, tmp_path / "file" / "below")
     assert uses.needed(store) == {digest}
     assert (await prune(store)).removed == ()
+
+
+def test_a_full_disk_is_told_with_what_frees_it(small_file_system: Path, tmp_path: Path) -> None:
+    store = Store(small_file_system)
+    store.prepare()
+    with store.lock():
+        fill(small_file_system)
+    with pytest.raises(HostUnfit) as caught:
+        uses.keep(store, "digest", tmp_path)
+    assert caught.value.code == "no_disk_space"
+    assert "pyro env prune" in str(caught.value.hint)
+    assert list((small_file_system / "uses").iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_uses_that_cannot_be_written_are_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: Path, _value: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(uses, "write_json", refuse)
+    with pytest.raises(HostUnfit, match=os.strerror(code)) as caught:
+        uses.keep(store, "digest", tmp_path)
+    assert caught.value.code == "cache_unwritable"
+    assert str(store.cache_dir / "uses") in caught.value.message

@@ -1,6 +1,8 @@
 """Machines begin as copies of templates, and boot where that does not work."""
 
 import asyncio
+import errno
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -108,6 +110,49 @@ async def test_a_copy_that_cannot_be_started_is_booted(
     assert [spec.template for spec in place.boots.specs] == [None]
     assert place.there() == set()
     assert "no such template" in caplog.text
+
+
+async def _refusing_copies(host: Host, place: Place, error: Exception) -> None:
+    """Run a machine while no copy can be started."""
+    really_boot = FakeDriver.boot
+
+    @asynccontextmanager
+    async def refuses(driver: FakeDriver, spec: MachineSpec) -> AsyncIterator[Machine]:
+        if spec.template is not None:
+            raise error
+        async with really_boot(driver, spec) as machine:
+            yield machine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeDriver, "boot", refuses)
+        await _run(host, place)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(code, os.strerror(code)) for code in (errno.ENOMEM, errno.EMFILE, errno.EAGAIN, errno.ENOSPC)),
+        GuestFailed("guest_gone", "it ended; its last words:\n  | cannot set up guest memory: Cannot allocate memory"),
+    ],
+    ids=str,
+)
+async def test_what_this_host_lacks_is_no_fault_of_the_template(host: Host, place: Place, error: Exception) -> None:
+    await _refusing_copies(host, place, error)
+    template = await begun(place.daemon(), place, PREPARED)
+    assert [spec.template for spec in place.boots.specs] == [None], "it booted"
+    assert place.there() == {template.folder.name}
+    assert len(place.boots.templates) == 1
+
+
+@pytest.mark.parametrize("code", ["home_unusable", "no_disk_space", "no_vmm"])
+async def test_where_no_machine_can_be_started_none_boots_and_the_template_stays(
+    host: Host, place: Place, code: str
+) -> None:
+    with pytest.raises(HostUnfit) as caught:
+        await _refusing_copies(host, place, HostUnfit(code, "no"))
+    assert caught.value.code == code
+    assert place.boots.specs == []
+    assert len(place.there()) == 1
 
 
 async def test_machines_that_begin_at_once_share_one_template(host: Host, place: Place) -> None:

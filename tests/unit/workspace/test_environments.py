@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pyro_mcp.errors import NotFound, SourceFailed
-from pyro_mcp.images import debian, pull, store
+from pyro_mcp.errors import HostUnfit, NotFound, SourceFailed
+from pyro_mcp.images import debian, prune, pull, store
 from pyro_mcp.images.store import Store
-from pyro_mcp.models import EnvironmentInfo, Progress
-from pyro_mcp.workspace.environments import ensure_installed, pull_environment
+from pyro_mcp.models import EnvironmentInfo, Progress, PruneReport
+from pyro_mcp.workspace.environments import ensure_installed, prune_environments, pull_environment
+from pyro_mcp.workspace.templates import Templates
 
 STEP = Progress("pull", "download", "debian:12")
 INFO = EnvironmentInfo("debian:12", "about", True, ())
@@ -110,3 +111,46 @@ async def test_a_watcher_that_fails_is_not_hidden(tmp_path: Path, steps: list[Pr
     with pytest.raises(OSError, match="nobody listens"):
         await pull_environment(Store(tmp_path), "debian:12", None, report)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def _prunes(
+    monkeypatch: pytest.MonkeyPatch, images: PruneReport | HostUnfit, templates: PruneReport | HostUnfit
+) -> None:
+    async def found(result: PruneReport | HostUnfit) -> PruneReport:
+        if isinstance(result, HostUnfit):
+            raise result
+        return result
+
+    monkeypatch.setattr(prune, "prune", lambda _images, *, dry_run: found(images))
+    monkeypatch.setattr(Templates, "prune", lambda _templates, *, dry_run: found(templates))
+
+
+async def test_templates_and_images_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _prunes(monkeypatch, PruneReport(("image 1",), 2, False), PruneReport(("template 1",), 3, False))
+    report = await prune_environments(Store(tmp_path), None, dry_run=False)
+    assert report == PruneReport(("image 1", "template 1"), 5, False)
+
+
+async def test_what_can_be_pruned_is_where_the_other_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = HostUnfit("cache_unwritable", "/cache cannot be written", "make it writable")
+    done = PruneReport(("image 1",), 3 << 20, False)
+    for images, templates in ((done, refused), (refused, done)):
+        _prunes(monkeypatch, images, templates)
+        with pytest.raises(HostUnfit) as caught:
+            await prune_environments(Store(tmp_path), None, dry_run=False)
+        assert (caught.value.code, caught.value.hint) == (refused.code, refused.hint)
+        assert caught.value.message == "/cache cannot be written; removed: image 1 (3.0 MiB)"
+
+
+async def test_templates_go_from_a_disk_that_is_too_full_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise HostUnfit("no_disk_space", "the disk is full")
+
+    template = tmp_path / "templates" / "0123abcd"
+    template.mkdir(parents=True)
+    monkeypatch.setattr(Store, "prepare", full)
+    with pytest.raises(HostUnfit, match="removed: template 0123abcd"):
+        await prune_environments(Store(tmp_path), None, dry_run=False)
+    assert not template.exists()

@@ -15,7 +15,7 @@ import pytest
 from pyro_mcp.errors import GuestFailed, HostUnfit
 from pyro_mcp.images import no_seed
 from pyro_mcp.vmm.template import Template, UntilReady
-from pyro_mcp.workspace import template_stages
+from pyro_mcp.workspace import template_room, template_stages
 from pyro_mcp.workspace import templates as templates_module
 from pyro_mcp.workspace.host import Host
 from pyro_mcp.workspace.template_stages import PREPARED
@@ -201,7 +201,11 @@ async def test_a_guest_that_does_not_answer_is_no_template(place: Place, monkeyp
 
 
 @pytest.mark.parametrize("full", ["its disk", "the lock's"])
-async def test_a_full_disk_is_no_obstacle(place: Place, tmp_path: Path, full: str) -> None:
+async def test_a_full_disk_is_no_obstacle(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    monkeypatch.setattr(template_room, "_ROOM_MIB", 0)  # it fills up meanwhile
+
     async def large(template: Template, until_ready: UntilReady) -> None:
         await make(template, until_ready)
         template.memory.write_bytes(bytes(4 << 20))

@@ -1,10 +1,15 @@
 """Templates that go: those that are broken, those that were not used for long, and all of them."""
 
 import asyncio
+import errno
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
+from pyro_mcp.errors import HostUnfit
+from pyro_mcp.images import locks
 from pyro_mcp.vmm.template import Template, UntilReady
 from pyro_mcp.workspace.template_stages import PREPARED
 from tests.support.fake_machine import make
@@ -119,3 +124,58 @@ async def test_pruning_waits_for_one_that_is_being_made(place: Place) -> None:
     template = await making
     assert (await pruning).removed == (f"template {template.folder.name}",)
     assert place.there() == set()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_lock_that_cannot_be_had_is_told_with_its_path(
+    place: Place, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    templates = place.daemon()
+    template = await begun(templates, place)
+
+    def refuse(path: Path, _on_wait: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(locks, "for_long", refuse)
+    with pytest.raises(HostUnfit, match=f"{place.folder / 'lock'} cannot be written: Permission denied") as caught:
+        await templates.prune(dry_run=dry_run)
+    assert caught.value.code == "cache_unwritable"
+    assert template.state.exists()
+
+
+async def test_one_that_cannot_be_removed_keeps_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = place.daemon()
+    made = [await begun(templates, place, vcpu_count=count) for count in (1, 2, 3)]
+    stays = min(made, key=lambda template: template.folder.name)
+    really_remove = shutil.rmtree
+
+    def refuse(folder: Path, *_: object, ignore_errors: bool = False) -> None:
+        if folder != stays.folder:
+            really_remove(folder)
+        elif not ignore_errors:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(stays.memory))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(HostUnfit, match=str(stays.memory)) as caught:
+        await templates.prune(dry_run=False)
+    assert caught.value.code == "cache_unwritable"
+    assert place.there() == {stays.folder.name}
+    assert templates.infos() == (), "what is half removed is not whole"
+    names = [f"template {template.folder.name}" for template in made if template != stays]
+    _, _, removed = caught.value.message.partition("; removed: ")
+    assert removed.startswith(", ".join(sorted(names)))
+
+
+async def test_a_folder_that_cannot_be_changed_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = place.daemon()
+    template = await begun(templates, place)
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != place.folder)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(HostUnfit, match=f"{place.folder} cannot be written") as caught:
+        await templates.prune(dry_run=False)
+    assert caught.value.code == "cache_unwritable"
+    assert template.folder.name not in caught.value.message

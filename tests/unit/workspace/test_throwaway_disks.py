@@ -81,14 +81,20 @@ async def test_without_the_templates_disk_it_boots(
     assert place.there() == set()
 
 
-async def test_a_full_disk_is_no_fault_of_the_template(
-    host: Host, place: Place, template: Template, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "refusal",
+    [(errno.ENOSPC, "no_disk_space"), (errno.EACCES, "disk_failed"), (errno.EROFS, "disk_failed")],
+    ids=lambda refusal: os.strerror(refusal[0]),
+)
+async def test_a_disk_of_the_host_is_no_fault_of_the_template(
+    host: Host, place: Place, template: Template, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str]
 ) -> None:
-    def full(_source: int, _target: int) -> None:
-        raise OSError(errno.ENOSPC, "full")
+    def fail(_source: int, _target: int) -> None:
+        raise OSError(refusal[0], os.strerror(refusal[0]))
 
-    monkeypatch.setattr(disk, "_fill", full)
+    monkeypatch.setattr(disk, "_fill", fail)
     with pytest.raises(HostUnfit) as caught:
         await _seen(host, place)
-    assert caught.value.code == "no_disk_space"
+    assert caught.value.code == refusal[1]
     assert place.there() == {template.folder.name}
+    assert place.boots.specs == []
