@@ -4,6 +4,7 @@ Each row is asked of both, against one workspace in a real guest, and must chang
 machine, no difference in the workspace's files, no file on the host.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,10 +153,18 @@ def test_no_vmm_on_the_host(asked: Asked, tmp_path: Path) -> None:
 def test_no_room_for_a_workspace(asked: Asked, tmp_path: Path, ask: Ask) -> None:
     # SQLite resolves the path and so writes to the ordinary disk; what fills up is the one with the workspaces' files.
     with small_disk(tmp_path / "small", 2) as home:
+        _fill(home, leaving=64 << 10)  # some for a daemon's log, and none for a disk, nor for one of the pool's
         small = PyroCommand(home)
         with fronts(small, asked.folder) as both:
             for front in both:
                 assert "set PYRO_HOME" in refused_and_nothing_made(front, small, ask, "no_disk_space")
+
+
+def _fill(folder: Path, *, leaving: int) -> None:
+    """Take all space of a file system but so many bytes."""
+    space = os.statvfs(folder)
+    with (folder / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - leaving)
 
 
 def started(asked: Asked, seen: int) -> Callable[[], bool]:
