@@ -66,7 +66,9 @@ def test_rubbish_ends_the_machine_with_a_clear_error(hostile: PyroCommand) -> No
     daemon = hostile.daemon_pid()
     ended = hostile("run", "debian:12", "--timeout-seconds", "2", "--", "true")
     assert ended.stdout == b""
-    assert (ended.exit_code, "[guest_protocol]" in ended.stderr) in ((2, True), (124, False)), ended.stderr
+    # A host too slow to read enough of the noise in time hangs up, and with that this guest's init ends.
+    told = any(f"[{code}]" in ended.stderr for code in ("guest_protocol", "guest_gone"))
+    assert (ended.exit_code, told) in ((2, True), (124, False)), ended.stderr
     wait_until(lambda: not descendants(daemon))
     assert peak_kib(daemon) < peak_kib_at_rest(hostile) + _MEMORY_KIB
 
