@@ -3,12 +3,19 @@
 import json
 from pathlib import Path
 
-from tests.vm.pyro_command import PyroCommand
+from tests.vm.pyro_command import Ended, PyroCommand
+
+
+def examined(pyro: PyroCommand) -> tuple[Ended, dict[str, dict[str, str]]]:
+    """How the doctor ends, and its rows by name."""
+    ended = pyro("doctor", "--json")
+    return ended, {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
 
 
 def test_doctor_proves_kvm(pyro: PyroCommand) -> None:
-    ended = pyro("doctor", "--json")
-    rows = {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
+    ended, rows = examined(pyro)
+    if "did not end within" in rows["kvm"]["found"]:  # the first proof on a cold host, emulated at that: as it advises
+        ended, rows = examined(pyro)
     assert rows["kvm"]["status"] == "PASS", rows["kvm"]
     assert "Firecracker booted a guest" in rows["kvm"]["found"]
     assert rows["qemu"]["status"] == "PASS", rows["qemu"]  # it is not installed here, and not needed
