@@ -161,6 +161,27 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def add_size_flags(parser: argparse.ArgumentParser) -> None:
+    """How large a new machine is to be."""
+    parser.add_argument(
+        "--vcpu-count", type=whole_number, default=1, metavar="N", help="virtual processors (default 1)"
+    )
+    parser.add_argument(
+        "--mem-mib", type=whole_number, default=1024, metavar="MIB", help="memory in MiB (default 1024)"
+    )
+
+
+def add_timeout_flag(parser: argparse.ArgumentParser) -> None:
+    """How long a command may take."""
+    parser.add_argument(
+        "--timeout-seconds",
+        type=whole_number,
+        default=30,
+        metavar="S",
+        help="limit for the command in seconds (default 30)",
+    )
+
+
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """The flag that every command with a result takes."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

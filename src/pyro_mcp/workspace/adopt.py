@@ -84,8 +84,8 @@ async def _remove_unclaimed(core: Core, known: set[str]) -> None:
 
 
 def _is_half_removed(core: Core, record: WorkspaceRecord) -> bool:
-    disks = [record.disk, *([record.kept.disk] if record.kept else [])]
-    return record.state == DELETED and not any(core.places.has_disk(record.workspace_id, disk) for disk in disks)
+    there = (core.places.has_disk(record.workspace_id, disk) for disk in record.disks)
+    return record.state == DELETED and not any(there)
 
 
 def _sweep(core: Core, record: WorkspaceRecord, *, runs: bool) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pyro_mcp.errors import HostUnfit
+from pyro_mcp.workspace.spare_memory import amount
 
 _MEMINFO = Path("/proc/meminfo")
 
@@ -15,20 +16,11 @@ def check(mem_mib: int) -> None:
     Raises `HostUnfit` (`not_enough_memory`). Sources: proc_meminfo(5), and the kernel's
     Documentation/mm/overcommit-accounting.rst for what it refuses.
     """
-    total, swap = _amount_mib("MemTotal:"), _amount_mib("SwapTotal:") or 0
-    if total is not None and mem_mib > total + swap:
+    total, swap = (amount(_MEMINFO, name) >> 10 for name in ("MemTotal:", "SwapTotal:"))
+    if total and mem_mib > total + swap:  # a kernel may not tell
         swapped = f" and {swap} MiB of swap" if swap else ""
         raise HostUnfit(
             "not_enough_memory",
             f"a machine with {mem_mib} MiB of memory does not fit: this host has {total} MiB{swapped}",
             "use a smaller --mem-mib; a workspace keeps the one that it was made with",
         )
-
-
-def _amount_mib(name: str) -> int | None:
-    """None from a kernel that does not tell."""
-    for line in _MEMINFO.read_text().splitlines():
-        words = line.split()
-        if words[:1] == [name]:
-            return int(words[1]) >> 10
-    return None

@@ -147,8 +147,7 @@ def _remove_unnamed(core: Core, before: WorkspaceRecord, disk: str) -> None:
     """
     try:
         record = core.records.get(before.workspace_id)
-        named = {record.disk, *([record.kept.disk] if record.kept else [])}
-        for each in {disk, before.disk, *([before.kept.disk] if before.kept else [])} - named:
+        for each in {disk, *before.disks} - {*record.disks}:
             core.places.remove_disk(before.workspace_id, each)
     except PyroError as error:
         log.warning("a disk of %s that is not needed any more stays for now: %s", before.workspace_id, error.message)

@@ -131,7 +131,7 @@ class Places:
 
     def used_bytes(self, record: WorkspaceRecord) -> int:
         """What a workspace takes on disk."""
-        files = [_SEED, record.disk, *([record.kept.disk] if record.kept else [])]
+        files = [_SEED, *record.disks]
         # In plain strings: a listing asks this of every workspace, and paths take longer to make than to look at.
         folder = f"{self.home}/workspaces/{record.workspace_id}"
         return sum(file_usage(f"{folder}/{name}") for name in files)
@@ -140,7 +140,7 @@ class Places:
         """Remove the files in its folder that nobody names, left by something that was killed."""
         if not runs:
             self.remove_vmm_folder(record.workspace_id)
-        named = {_SEED, _VMM, record.disk, *([record.kept.disk] if record.kept else [])}
+        named = {_SEED, _VMM, *record.disks}
         folder = self.folder(record.workspace_id)
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in named:

@@ -77,8 +77,8 @@ def remove_for_good(core: Core, workspace_id: str, *, in_states: Iterable[str] =
         # Not even the reserve is left, and nothing but to remove files makes room. That is safe: whoever comes upon a
         # deleted workspace without a disk finishes this and offers nothing to restore. So its disk goes first of what
         # it needs, after the one that an earlier reset left.
-        disks = ([record.kept.disk] if record.kept else []) + [record.disk]
-        freed = sum(core.places.remove_disk(workspace_id, disk) for disk in disks) + core.places.remove(workspace_id)
+        freed = sum(core.places.remove_disk(workspace_id, disk) for disk in reversed(record.disks))
+        freed += core.places.remove(workspace_id)
         purged = core.records.purge(workspace_id, in_states=states)
     if not purged:
         return None

@@ -58,6 +58,11 @@ class WorkspaceRecord:
     process: Detached | None = None
     kept: KeptDisk | None = None
 
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Its disk, and the one that its last reset replaced, if that is kept."""
+        return (self.disk,) if self.kept is None else (self.disk, self.kept.disk)
+
 
 def now() -> datetime:
     """The time, in UTC and whole seconds, as it is written down."""

@@ -13,7 +13,7 @@ def spare_mib() -> int:
     Sources: MemAvailable of proc_meminfo(5), and the kernel's Documentation/admin-guide/cgroup-v2.rst.
     """
     within = [left for group in cgroup.own_groups() if (left := _left_in(group)) is not None]
-    available = _amount(_MEMINFO, "MemAvailable:") << 10
+    available = amount(_MEMINFO, "MemAvailable:") << 10
     return max(0, min([available, *within])) >> 20
 
 
@@ -23,12 +23,12 @@ def _left_in(group: Path) -> int | None:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
         # Files that nobody has read lately are what the kernel drops before anything else.
-        return limit - used + _amount(group / "memory.stat", "inactive_file")
+        return limit - used + amount(group / "memory.stat", "inactive_file")
     except (OSError, ValueError):  # the outermost has no such files, and "max" is no limit
         return None
 
 
-def _amount(file: Path, name: str) -> int:
+def amount(file: Path, name: str) -> int:
     """The number behind a name, in the file's own unit; 0 if it is not there."""
     for line in file.read_text().splitlines():
         words = line.split()

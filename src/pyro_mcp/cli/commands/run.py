@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from pyro_mcp.cli.command_words import utf8_words
-from pyro_mcp.cli.parsing import add_json_flag, whole_number
+from pyro_mcp.cli.parsing import add_json_flag, add_size_flags, add_timeout_flag, whole_number
 from pyro_mcp.cli.streams import tell
 
 if TYPE_CHECKING:
@@ -27,19 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.usage = "pyro run ENV [flags] -- CMD ..."
     parser.add_argument("environment", metavar="ENV", help="a name from `pyro env list`, such as debian:12")
-    parser.add_argument(
-        "--vcpu-count", type=whole_number, default=1, metavar="N", help="virtual processors (default 1)"
-    )
-    parser.add_argument(
-        "--mem-mib", type=whole_number, default=1024, metavar="MIB", help="memory in MiB (default 1024)"
-    )
-    parser.add_argument(
-        "--timeout-seconds",
-        type=whole_number,
-        default=30,
-        metavar="S",
-        help="limit for the command in seconds (default 30)",
-    )
+    add_size_flags(parser)
+    add_timeout_flag(parser)
     parser.add_argument("--ttl-seconds", type=whole_number, metavar="S", help="limit for the whole VM, boot included")
     parser.add_argument("--network", action="store_true", help="not supported yet")
     parser.add_argument("--timings", action="store_true", help="say at the end where the time went")

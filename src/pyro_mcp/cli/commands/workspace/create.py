@@ -2,7 +2,7 @@
 
 import argparse
 
-from pyro_mcp.cli.parsing import add_json_flag, whole_number
+from pyro_mcp.cli.parsing import add_json_flag, add_size_flags, whole_number
 
 EPILOG = """\
 Of a git checkout what git sees goes in: tracked files, untracked ones that are not ignored, and .git itself.
@@ -19,12 +19,7 @@ POLICIES = ("off", "egress", "egress+published-ports")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("environment", metavar="ENV", help="a name from `pyro env list`, such as debian:12")
-    parser.add_argument(
-        "--vcpu-count", type=whole_number, default=1, metavar="N", help="virtual processors (default 1)"
-    )
-    parser.add_argument(
-        "--mem-mib", type=whole_number, default=1024, metavar="MIB", help="memory in MiB (default 1024)"
-    )
+    add_size_flags(parser)
     parser.add_argument(
         "--ttl-seconds",
         type=whole_number,

@@ -3,7 +3,7 @@
 import argparse
 
 from pyro_mcp.cli.command_words import utf8_words
-from pyro_mcp.cli.parsing import add_json_flag, add_workspace, whole_number
+from pyro_mcp.cli.parsing import add_json_flag, add_timeout_flag, add_workspace
 from pyro_mcp.cli.streams import tell
 
 EPILOG = """\
@@ -22,13 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.usage = "pyro workspace exec W [flags] -- CMD ..."
     add_workspace(parser)
-    parser.add_argument(
-        "--timeout-seconds",
-        type=whole_number,
-        default=30,
-        metavar="S",
-        help="limit for the command in seconds (default 30)",
-    )
+    add_timeout_flag(parser)
     add_json_flag(parser)
     # The command is what stands behind `--`.
     parser.set_defaults(command=[], example="pyro workspace exec W -- ls -la")
