@@ -9,15 +9,17 @@ import threading
 from collections.abc import Callable, Iterator
 
 from pyro_mcp.config import Settings
+from pyro_mcp.daemon.http import DAEMON
 from pyro_mcp.daemon.place import DaemonPlace
 
 Answer = Callable[[str, bytes], bytes | None]
 
 
-def http(content: object, status: str = "200 OK") -> bytes:
-    """An HTTP answer with a JSON body."""
+def http(content: object, status: str = "200 OK", *, daemon: bytes = b"") -> bytes:
+    """An HTTP answer with a JSON body, of that daemon."""
     body = json.dumps(content).encode()
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode()
+    return b"%b%b: %b\r\n\r\n%b" % (head, DAEMON, daemon, body)
 
 
 def hello(settings: Settings, *, version: str, active: int = 0) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyro_mcp import phases
 from pyro_mcp.daemon.connections import Connections
 from pyro_mcp.daemon.gone import DaemonGone
-from pyro_mcp.daemon.http import Connection
+from pyro_mcp.daemon.http import Connection, whose
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.daemon.requests import ask, begin, nothing, upload
 from pyro_mcp.errors import Conflict, DaemonFailed
@@ -57,24 +57,28 @@ class DaemonClient:
         """One request with a JSON answer. Raises the `PyroError` that the daemon answers with.
 
         `meanwhile` is called while the daemon works, perhaps more than once.
-        A GET whose daemon ends before it has answered is asked once more, of the next one: it changes nothing.
+        A GET changes nothing. So it is sent to whatever daemon there is, and asked once more, of one of our version and
+        settings, where that was another or ended before it had answered.
         """
-        try:
-            return self._ask(method, path, body, meanwhile)
-        except DaemonGone:
-            if method != "GET":
-                raise
-            return self._ask(method, path, body, meanwhile)
-
-    def _ask(self, method: str, path: str, body: object, meanwhile: Callable[[], object]) -> Any:
-        with self._connection() as connection:
+        if method == "GET":
+            with contextlib.suppress(DaemonGone, TimeoutError):
+                return self._ask_whoever_is_there(path, meanwhile)
+        with self._connection(self._greeted) as connection:
             return ask(connection, method, path, body, meanwhile)
+
+    def _ask_whoever_is_there(self, path: str, meanwhile: Callable[[], object]) -> Any:
+        """A GET without a greeting: a second way to the daemon and back would take as long as many an answer."""
+        with self._connection(self._connected) as connection:
+            connection.limit(_GREETING_SECONDS)
+            answered = ask(connection, "GET", path, None, meanwhile)
+            connection.limit(None)
+            return answered
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""
         with contextlib.ExitStack() as stack:
             phases.ended("client")
-            connection = stack.enter_context(self._connection())
+            connection = stack.enter_context(self._connection(self._greeted))
             phases.ended("daemon")
             answer = begin(connection, "POST", path, body)
             # Late, because most requests are answered with one object, and this one is under way meanwhile.
@@ -84,7 +88,7 @@ class DaemonClient:
 
     def upload(self, path: str, parts: Iterable[bytes]) -> None:
         """Send a body part by part, as the parts come."""
-        with self._connection() as connection:
+        with self._connection(self._greeted) as connection:
             upload(connection, path, parts)
 
     def close(self) -> None:
@@ -103,9 +107,9 @@ class DaemonClient:
         return True
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection to a daemon of our version and settings, for one request."""
-        connection = self._connections.take() or self._greeted()
+    def _connection(self, connect: Callable[[], Connection]) -> Iterator[Connection]:
+        """A connection for one request: one that rests, to a daemon of our version and settings, or a new one."""
+        connection = self._connections.take() or connect()
         try:
             if self.abort is not None:
                 self.abort.add(connection)
@@ -114,6 +118,12 @@ class DaemonClient:
             if self.abort is not None:
                 self.abort.remove(connection)
             self._connections.give(connection)
+
+    def _connected(self) -> Connection:
+        """A new connection to a daemon whose answers count only if it is of our version and settings."""
+        place = DaemonPlace(self.settings.home)
+        place.prepare()
+        return _connect_or_start(place, self.settings, whose(__version__, self.settings.describe()))
 
     def _greeted(self) -> Connection:
         """A new connection to a daemon of our version and settings that has answered on it once."""
@@ -152,12 +162,12 @@ class DaemonClient:
             ) from error
 
 
-def _connect_or_start(place: DaemonPlace, settings: "Settings") -> Connection:
+def _connect_or_start(place: DaemonPlace, settings: "Settings", expected: bytes | None = None) -> Connection:
     """A connection to the daemon that runs, or to one that we start now; never two daemons for one place."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError, ConnectionError):
-            return Connection(place.connect())
+            return Connection(place.connect(), expected)
         lock = _try_lock(place)
         if lock is None:
             # Another client is starting it, or an old one is ending: neither can be waited for but by looking again.
@@ -167,7 +177,7 @@ def _connect_or_start(place: DaemonPlace, settings: "Settings") -> Connection:
             with place.listen() as listener:
                 _launch(place, settings, listener.fileno(), lock)
                 # While we hold the listener too: connecting cannot fail, whatever becomes of the daemon.
-                return Connection(place.connect())
+                return Connection(place.connect(), expected)
         finally:
             os.close(lock)
     raise DaemonFailed("daemon_hung", "a daemon holds its lock but does not answer", f"see {place.log_path}")

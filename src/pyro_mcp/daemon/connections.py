@@ -12,7 +12,7 @@ _MOST = 8
 
 
 class Connections:
-    """Connections to a daemon that was greeted on them already. They close with this."""
+    """Connections to a daemon of our version and settings, which has answered on them. They close with this."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from pyro_mcp import models, tasks
+from pyro_mcp.daemon.http import JSON
 from pyro_mcp.daemon.streaming import client_gone
 from pyro_mcp.errors import Conflict, GuestFailed, InvalidRequest, NotFound, PyroError
 
@@ -44,6 +45,20 @@ async def decoded(kind: type[T], request: Request, most: int = MAX_BODY) -> T:
 def answer(value: object) -> Response:
     """A dataclass as the answer."""
     return JSONResponse(models.encode(value))
+
+
+class Encoded:
+    """Lists of dataclasses in JSON. What was in the last list, the very same object, is not encoded again."""
+
+    def __init__(self) -> None:
+        # By identity, which nothing else gets while the object is held in here.
+        self._last: dict[int, tuple[object, bytes]] = {}
+
+    def answer(self, name: str, values: Sequence[object]) -> Response:
+        """An object with one list in it as the answer. May be called by threads."""
+        last = self._last
+        self._last = now = {id(value): last.get(id(value)) or (value, bytes(answer(value).body)) for value in values}
+        return Response(b'{"%b":[%b]}' % (name.encode(), b",".join(text for _, text in now.values())), media_type=JSON)
 
 
 def named(request: Request, part: str) -> str:

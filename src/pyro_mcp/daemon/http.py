@@ -12,6 +12,12 @@ _MAX_HEAD = 64 * 1024  # bytes of an answer's status line and headers
 _MAX_LINE = 1024  # bytes of a chunk's size line
 _READ_BYTES = 256 * 1024
 JSON = "application/json"
+DAEMON = b"pyro-daemon"  # the header that tells of each answer which daemon gave it, as `whose` has it
+
+
+def whose(version: str, settings: str) -> bytes:
+    """A daemon of this version and with these settings, as the value of a header."""
+    return f"{version} {settings}".encode("ascii", "backslashreplace")
 
 
 class BadAnswer(Exception):
@@ -19,10 +25,14 @@ class BadAnswer(Exception):
 
 
 class Connection:
-    """A connection to the daemon. It closes itself when nobody holds it any more."""
+    """A connection to the daemon. It closes itself when nobody holds it any more.
 
-    def __init__(self, connected: socket.socket) -> None:
+    Where `daemon` says who must answer (see `whose`), an answer of another is a `BadAnswer`.
+    """
+
+    def __init__(self, connected: socket.socket, daemon: bytes | None = None) -> None:
         self._socket = connected
+        self._daemon = daemon
         self._buffer = bytearray()
         self.reusable = False  # whether the last answer was read to its end and the server keeps the connection
 
@@ -98,7 +108,9 @@ class Connection:
             name, colon, value = line.partition(b":")
             if not colon:
                 raise BadAnswer("a header without a name")
-            headers[name.strip().lower()] = value.strip().lower()
+            headers[name.strip().lower()] = value.strip()
+        if self._daemon not in (None, headers.get(DAEMON)):
+            raise BadAnswer("another daemon answers")
         return Answer(self, int(status), headers)
 
     def _until(self, end: bytes, most: int) -> bytes:
@@ -125,8 +137,8 @@ class Answer:
     def __init__(self, connection: Connection, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self._connection = connection
-        self._keeps = headers.get(b"connection") != b"close"
-        self._chunked = headers.get(b"transfer-encoding") == b"chunked"
+        self._keeps = headers.get(b"connection", b"").lower() != b"close"
+        self._chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
         self._left = 0 if self._chunked else _number(headers.get(b"content-length", b""), 10)
         self._ended = False
 

@@ -16,8 +16,10 @@ from pyro_mcp.config import Settings
 from pyro_mcp.daemon.activity import Activity
 from pyro_mcp.daemon.app import Daemon, create_app
 from pyro_mcp.daemon.chats import Chats
+from pyro_mcp.daemon.http import DAEMON, whose
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.images.store import Store
+from pyro_mcp.version import __version__
 from pyro_mcp.vmm import cgroup, confine
 from pyro_mcp.vmm.own_folder import remove_leftovers
 from pyro_mcp.workspace.engine import Workspaces
@@ -71,6 +73,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
             create_app(daemon),
+            headers=[(DAEMON.decode(), whose(__version__, settings.describe()).decode())],
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -17,14 +17,14 @@ Commands of workspaces are in `exec_routes`.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pyro_mcp.daemon.exchange import LARGE_BODY, answer, decoded, large_answer, named, while_there
+from pyro_mcp.daemon.exchange import LARGE_BODY, Encoded, answer, decoded, large_answer, named, while_there
 from pyro_mcp.daemon.streaming import Emit, EventStream
 from pyro_mcp.events import Event
 from pyro_mcp.guest.client import GuestClient
@@ -45,7 +45,6 @@ from pyro_mcp.workspace_models import (
     SyncPush,
     UpdateWorkspace,
     WorkspaceInfo,
-    WorkspaceList,
     WriteFile,
 )
 
@@ -57,6 +56,7 @@ class WorkspaceRoutes:
     """Handlers that decode, call the engine, and encode."""
 
     workspaces: Workspaces
+    listed: Encoded = field(default_factory=Encoded)
 
     def routes(self) -> list[Route]:
         """Where each stands."""
@@ -93,7 +93,11 @@ class WorkspaceRoutes:
 
     async def list(self, request: Request) -> Response:
         deleted = request.query_params.get("deleted") == "1"
-        return answer(WorkspaceList(await asyncio.to_thread(self.workspaces.list, deleted=deleted)))
+
+        def look() -> Response:
+            return self.listed.answer("workspaces", self.workspaces.list(deleted=deleted))
+
+        return await asyncio.to_thread(look)
 
     async def prune(self, request: Request) -> Response:
         return answer(await self.workspaces.prune(await decoded(PruneWorkspaces, request)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pyro_mcp.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 _T = typing.TypeVar("_T")
 # What JSON has, too. Most values are of these types, and a look at a value's own type is quick.
@@ -40,17 +40,24 @@ def decode(kind: type[_T], data: object) -> _T:
     if not isinstance(data, dict):
         raise InvalidRequest("bad_request", f"expected an object for {kind.__name__}")
     fields, required = _fields(typing.cast("typing.Hashable", kind))
-    unknown = data.keys() - fields.keys()
-    if unknown:
-        raise InvalidRequest("bad_request", f"{kind.__name__} has no field {sorted(map(str, unknown))[0]!r}")
-    missing = [name for name in required if name not in data]
-    if missing:
-        raise InvalidRequest("bad_request", f"{kind.__name__} lacks the field {missing[0]!r}")
+    if data.keys() != fields.keys():
+        _refuse_strange_or_missing(kind, data, fields, required)
     values = {}
     for name, value in data.items():
         plain, read, where = fields[name]
         values[name] = value if type(value) in plain else read(value, where)
     return kind(**values)
+
+
+def _refuse_strange_or_missing(
+    kind: type, data: dict[Any, object], fields: "Container[object]", required: tuple[str, ...]
+) -> None:
+    unknown = sorted(str(name) for name in data if name not in fields)
+    if unknown:
+        raise InvalidRequest("bad_request", f"{kind.__name__} has no field {unknown[0]!r}")
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise InvalidRequest("bad_request", f"{kind.__name__} lacks the field {missing[0]!r}")
 
 
 # Checks one JSON value, which stands at the place that the text names; raises `InvalidRequest`.

@@ -21,6 +21,7 @@ from pyro_mcp.workspace.environments import Report
 from pyro_mcp.workspace.history import History
 from pyro_mcp.workspace.holds import Holds
 from pyro_mcp.workspace.host import FindHost
+from pyro_mcp.workspace.listing import Listing
 from pyro_mcp.workspace.live import LiveWorkspace, Machines
 from pyro_mcp.workspace.places import Places
 from pyro_mcp.workspace.pool import Pool
@@ -55,6 +56,7 @@ class Workspaces:
         self._opened: Core | PyroError = NotFound("not_open", "the workspaces have not been looked at yet")
         self._adopting = 0
         self._new_ids = create.NewIds()
+        self._listing = Listing()
         self.pool = Pool(images, self._start_unclaimed)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,9 +121,7 @@ class Workspaces:
 
         May be called in any thread; it looks at a file of each.
         """
-        core = self._core
-        counts = core.history.counts()
-        return tuple(core.info(each, counts) for each in self._visible() if (each.state == DELETED) == deleted)
+        return self._listing.of(self._core, [each for each in self._visible() if (each.state == DELETED) == deleted])
 
     def info(self, reference: str) -> WorkspaceInfo:
         """One of them, deleted or not."""

@@ -259,7 +259,7 @@ def test_an_idle_daemon_of_another_version_is_replaced(daemon_client: DaemonClie
 
     with old_daemon(settings, answer) as old:
         pid = daemon_pid(settings)
-    assert old.asked == ["/v1/hello", "/v1/shutdown"]
+    assert old.asked == ["/v1/hello", "/v1/hello", "/v1/shutdown"]  # the first is what was asked for
     assert daemons_of(settings.home) == [pid]
 
 
