@@ -20,7 +20,7 @@ def test_doctor_proves_kvm(pyro: PyroCommand) -> None:
     assert "Firecracker booted a guest" in rows["kvm"]["found"]
     assert rows["qemu"]["status"] == "PASS", rows["qemu"]  # it is not installed here, and not needed
     assert rows["isolation"]["status"] == "PASS", rows["isolation"]
-    assert ended.exit_code == 0
+    assert ended.exit_code == 0, [row for row in rows.values() if row["status"] == "FAIL"]
 
 
 def test_a_command_runs_under_firecracker(pyro: PyroCommand) -> None:
