@@ -5,22 +5,26 @@ from pathlib import Path
 
 from tests.vm.pyro_command import Ended, PyroCommand
 
+_TRIES = 3  # an emulated host takes its time, the more so when it has just booted and nothing is in its caches yet
+
 
 def examined(pyro: PyroCommand) -> tuple[Ended, dict[str, dict[str, str]]]:
-    """How the doctor ends, and its rows by name."""
-    ended = pyro("doctor", "--json")
-    return ended, {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
+    """How the doctor ends, and its rows by name; asked again, as they advise, where some did not end in time."""
+    for _ in range(_TRIES):
+        ended = pyro("doctor", "--json")
+        rows = {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
+        if not any("did not end within" in row["found"] for row in rows.values()):
+            break
+    return ended, rows
 
 
 def test_doctor_proves_kvm(pyro: PyroCommand) -> None:
     ended, rows = examined(pyro)
-    if "did not end within" in rows["kvm"]["found"]:  # the first proof on a cold host, emulated at that: as it advises
-        ended, rows = examined(pyro)
     assert rows["kvm"]["status"] == "PASS", rows["kvm"]
     assert "Firecracker booted a guest" in rows["kvm"]["found"]
     assert rows["qemu"]["status"] == "PASS", rows["qemu"]  # it is not installed here, and not needed
     assert rows["isolation"]["status"] == "PASS", rows["isolation"]
-    assert ended.exit_code == 0
+    assert ended.exit_code == 0, [row for row in rows.values() if row["status"] == "FAIL"]
 
 
 def test_a_command_runs_under_firecracker(pyro: PyroCommand) -> None:

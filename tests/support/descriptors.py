@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
-def opened() -> dict[int, str]:
-    """What this process has open: each descriptor, with what it is of."""
+def opened(pid: int | None = None) -> dict[int, str]:
+    """What a process (this one, if none is named) has open: each descriptor, with what it is of."""
+    folder = f"/proc/{'self' if pid is None else pid}/fd"
     found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the listing's own is closed by now
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):  # closed while we looked, as the listing's own is by now
+            found[int(name)] = os.readlink(f"{folder}/{name}")
     return found
 
 

@@ -19,7 +19,7 @@ from tests.vm.conftest import remove_workspaces
 from tests.vm.own_cache import copied_cache, templates_in, trouble_with_templates
 from tests.vm.pyro_command import PyroCommand, descendants, kill
 from tests.vm.test_mcp_loop import Chat, chat
-from tests.vm.vmms import vmms_of
+from tests.vm.vmms import has_open, vmms_of
 
 _OWN = "cat /etc/machine-id /proc/sys/kernel/hostname /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid"
 
@@ -65,10 +65,6 @@ def vmm_of(pyro: PyroCommand, workspace: str) -> int:
     """The VMM that has the disk of this workspace open."""
     (pid,) = [pid for pid in vmms_of(pyro.home) if has_open(pid, Places(pyro.home).folder(workspace))]
     return pid
-
-
-def has_open(pid: int, folder: Path) -> bool:
-    return any(str(fd.readlink()).startswith(f"{folder}/") for fd in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def happens(condition: Callable[[], object]) -> None:

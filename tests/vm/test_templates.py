@@ -15,6 +15,7 @@ import pytest
 from pyro_mcp import Pyro
 from pyro_mcp.doctor import templates as doctor
 from pyro_mcp.doctor.report import Status
+from tests.support.descriptors import opened
 from tests.support.waiting import wait_until
 from tests.vm.copies import MEM_MIB, RUN, created, says, says_in
 from tests.vm.pyro_command import CHOSEN_VMM, VMM, PyroCommand, descendants, named
@@ -186,9 +187,9 @@ def test_nothing_that_qemu_holds_lets_it_write_to_a_template(copying: PyroComman
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             (vmm,) = named(descendants(copying.daemon_pid()), VMM)
-            held = {fd: os.readlink(fd) for fd in Path(f"/proc/{vmm}/fd").iterdir()}
+            held = opened(vmm)
             assert not [target for target in held.values() if str(template.parent) in target]
-            copies = [fd for fd, target in held.items() if target.startswith("/memfd:")]
+            copies = [Path(f"/proc/{vmm}/fd/{fd}") for fd, target in held.items() if target.startswith("/memfd:")]
             assert before["memory"] in map(digest_of, copies)  # the other one is closed by now
             for copy in copies:
                 refuses_changes(copy)

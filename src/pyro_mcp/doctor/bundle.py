@@ -5,6 +5,7 @@ from pyro_mcp.doctor.shared import Shared
 from pyro_mcp.errors import HostUnfit
 
 NAME = "runtime"
+SECONDS = 14.0  # a slow disk, or a processor that is emulated, reads and hashes some ten MiB in a second
 
 
 async def examine(shared: Shared) -> Row:

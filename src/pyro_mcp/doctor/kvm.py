@@ -18,7 +18,7 @@ from pyro_mcp.vmm.kvm import KvmState, KvmVerdict
 from pyro_mcp.vmm.kvm_device import DEVICE
 
 NAME = "kvm"
-# Reading the bundle, the proof itself, and ending a VMM that spins in the kernel.
+# The proof itself, and ending a VMM that spins in the kernel.
 SECONDS = kvm.PROOF_SECONDS + 6.0
 _CPU_INFO = Path("/proc/cpuinfo")
 _ELSEWHERE = (

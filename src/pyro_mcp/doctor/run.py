@@ -16,7 +16,7 @@ QUICK_SECONDS = 10.0
 class Check:
     """One thing to look at. `examine` returns its row within `timeout_seconds`, or the row says that it did not.
 
-    One that is `heavy` keeps a processor busy, as a guest that boots does.
+    One that is `heavy` keeps a processor busy, as a guest that boots does; its time begins when it has one.
     """
 
     name: str

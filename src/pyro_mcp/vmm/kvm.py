@@ -32,7 +32,8 @@ _MEMORY_FILE = "kvm.json"
 _MEM_MIB = 256
 # i8042 and pci are not there, and looking for them takes time; `reboot=k` makes a guest that fails end Firecracker.
 _KERNEL_ARGUMENTS = (
-    "console=ttyS0 quiet reboot=k panic=-1 pci=off tsc=reliable cryptomgr.notests "
+    "console=ttyS0 quiet reboot=k panic=-1 pci=off tsc=reliable clocksource=tsc nowatchdog "
+    "cryptomgr.notests initcall_blacklist=init_kprobe_trace "
     "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
 )
 _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints, see guest-agent/src/console.rs

@@ -23,7 +23,7 @@ from tests.kvmhost.host.machine import Ending
 from tests.kvmhost.host.places import BUILT, CHECKOUT, RUN
 
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h; pytest's own codes are small
-_SECONDS = float(os.environ.get("KVMHOST_SECONDS", "1500"))  # the machine's whole life
+_SECONDS = float(os.environ.get("KVMHOST_SECONDS", "2600"))  # the machine's whole life
 _SECONDS_BESIDE_TESTS = 60.0  # to boot, and to hand out the logs of tests that were stopped
 
 

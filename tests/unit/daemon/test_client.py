@@ -23,6 +23,7 @@ from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.images.catalog import CATALOG
 from pyro_mcp.process import start_time, wait_for_end
 from tests.support.daemons import daemon_pid, daemons_of, end_daemon
+from tests.support.descriptors import opened
 from tests.support.old_daemon import hello, http, old_daemon
 from tests.support.waiting import wait_until
 
@@ -149,17 +150,9 @@ def test_the_daemon_holds_nothing_of_the_client(
     proc = Path(f"/proc/{pid}")
     assert b"CLIENT_SECRET" not in (proc / "environ").read_bytes()
     assert os.readlink(proc / "cwd") == "/"
-    assert str(tmp_path / "open") not in _open_files(proc)
+    assert str(tmp_path / "open") not in opened(pid).values()
     assert os.readlink(proc / "fd" / "0") == "/dev/null"
     assert os.readlink(proc / "fd" / "1") == os.readlink(proc / "fd" / "2") == str(settings.home / "daemon.log")
-
-
-def _open_files(proc: Path) -> set[str]:
-    found = set()
-    for link in (proc / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found.add(os.readlink(link))
-    return found
 
 
 def test_a_place_with_a_very_long_path(tmp_path: Path) -> None:
