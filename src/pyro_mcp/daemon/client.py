@@ -70,9 +70,10 @@ class DaemonClient:
         """A GET without a greeting: a second way to the daemon and back would take as long as many an answer."""
         with self._connection(self._connected) as connection:
             connection.limit(_GREETING_SECONDS)
-            answered = ask(connection, "GET", path, None, meanwhile)
-            connection.limit(None)
-            return answered
+            try:
+                return ask(connection, "GET", path, None, meanwhile)
+            finally:
+                connection.limit(None)  # also where the answer is an error: the connection is used again
 
     def stream(self, path: str, body: object) -> "EventReader":
         """One request answered with events."""

@@ -18,6 +18,7 @@ import pytest
 from pyro_mcp import __version__
 from pyro_mcp.config import Settings
 from pyro_mcp.daemon.client import DaemonClient
+from pyro_mcp.daemon.http import Connection
 from pyro_mcp.daemon.place import DaemonPlace
 from pyro_mcp.errors import Conflict, HostUnfit, InvalidRequest, NotFound
 from pyro_mcp.images.catalog import CATALOG
@@ -213,6 +214,17 @@ def test_an_idle_daemon_of_other_settings_is_replaced(daemon_client: DaemonClien
     assert second != first
     assert start_time(first) is None
     assert daemon_pid(other) == second
+
+
+def test_a_connection_on_which_a_question_failed_takes_its_time_for_the_next_request(
+    daemon_client: DaemonClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+    monkeypatch.setattr(Connection, "limit", lambda _connection, seconds: limits.append(seconds))
+    with pytest.raises(NotFound):
+        daemon_client.ask("GET", "/v1/environments/debian-12")
+    assert limits[0] is not None
+    assert limits[-1] is None
 
 
 def test_clients_that_all_replace_the_same_daemon_get_one(daemon_client: DaemonClient, settings: Settings) -> None:
