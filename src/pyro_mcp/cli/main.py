@@ -52,16 +52,6 @@ A workspace from the terminal, beside the chat or without one:
 """
 
 
-def run_to_the_end() -> int:
-    """`main` in a process that ends with it."""
-    try:
-        return main()
-    finally:
-        # What is left is no garbage either, and Python would look for some once more as it ends: of a long listing that
-        # took a third of the time.
-        gc.freeze()
-
-
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line and return its exit code: 0 ok, 1 the user's problem, 2 ours, or the guest's own."""
     gc.set_threshold(_OBJECTS_UNTIL_COLLECTION)
@@ -71,6 +61,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         return _print_version() if words == ["--version"] else _run(words)
     except KeyboardInterrupt:
         return _interrupted("--json" in _own_words(words))
+    finally:
+        if argv is None:
+            # The process ends with this. What is left is no garbage either, and Python would look for some once more:
+            # of a long listing that took a third of the time.
+            gc.freeze()
 
 
 def _run(words: list[str]) -> int:
