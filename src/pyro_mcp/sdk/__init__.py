@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyro_mcp.sdk.async_streams import AsyncExecStream, AsyncRunStream
     from pyro_mcp.sdk.asynchronous import AsyncPyro
     from pyro_mcp.sdk.exec_stream import ExecStream
+    from pyro_mcp.sdk.on_progress import OnProgress
     from pyro_mcp.sdk.pyro import Pyro
     from pyro_mcp.sdk.results import CommandResult, RunResult
     from pyro_mcp.sdk.run_stream import RunStream
@@ -64,6 +65,7 @@ else:
             ".async_streams": ("AsyncExecStream", "AsyncRunStream"),
             ".asynchronous": ("AsyncPyro",),
             ".exec_stream": ("ExecStream",),
+            ".on_progress": ("OnProgress",),
             ".pyro": ("Pyro",),
             ".results": ("CommandResult", "RunResult"),
             ".run_stream": ("RunStream",),
@@ -92,6 +94,7 @@ __all__ = [
     "FileContent",
     "FileEntry",
     "FileListing",
+    "OnProgress",
     "OutputChunk",
     "OutputPage",
     "PatchReport",

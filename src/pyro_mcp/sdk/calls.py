@@ -4,13 +4,11 @@ import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from pyro_mcp import models
+from pyro_mcp import models, sdk
 from pyro_mcp.daemon.client import DaemonClient
 from pyro_mcp.daemon.gone import DaemonGone
-from pyro_mcp.models import Progress
 
 T = TypeVar("T")
-OnProgress = Callable[[Progress], None]
 
 
 class Calls:
@@ -27,14 +25,14 @@ class Calls:
         body = {} if request is None else models.encode(request)
         return models.decode(kind, self._daemon.ask("POST", path, body))
 
-    def _long(self, kind: type[T], path: str, request: object, on_progress: OnProgress | None = None) -> T:
+    def _long(self, kind: type[T], path: str, request: object, on_progress: "sdk.OnProgress | None" = None) -> T:
         """A request that reports progress and ends with one result. Leaving it early cancels it."""
         result: T | None = None
         with contextlib.closing(self._daemon.stream(path, models.encode(request))) as events:
             for event in events:
                 if isinstance(event, kind):
                     result = event
-                elif isinstance(event, Progress) and on_progress is not None:
+                elif isinstance(event, models.Progress) and on_progress is not None:
                     on_progress(event)
         if result is None:
             raise DaemonGone

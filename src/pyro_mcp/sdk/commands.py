@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyro_mcp import sdk, workspace_models
 from pyro_mcp.errors import PyroError
 from pyro_mcp.sdk.addresses import exec_path, workspace_path
-from pyro_mcp.sdk.calls import Calls, OnProgress
+from pyro_mcp.sdk.calls import Calls
 from pyro_mcp.workspace_models import SHOWN_OUTPUT_BYTES
 
 
@@ -40,7 +40,7 @@ class CommandCalls(Calls):
         *,
         timeout_seconds: int = 30,
         wait_seconds: int = 45,
-        on_progress: OnProgress | None = None,
+        on_progress: "sdk.OnProgress | None" = None,
     ) -> "sdk.ExecResult":
         """Run a command and wait no longer than `wait_seconds` (0 to 300); it goes on after that.
 

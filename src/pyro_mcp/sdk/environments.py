@@ -2,7 +2,7 @@
 
 from pyro_mcp import models, sdk
 from pyro_mcp.sdk.addresses import environment_path
-from pyro_mcp.sdk.calls import Calls, OnProgress
+from pyro_mcp.sdk.calls import Calls
 
 
 class EnvironmentCalls(Calls):
@@ -18,7 +18,7 @@ class EnvironmentCalls(Calls):
         return self._get(lambda: sdk.EnvironmentInfo, environment_path(environment))
 
     def pull_environment(
-        self, environment: str, *, source: str | None = None, on_progress: OnProgress | None = None
+        self, environment: str, *, source: str | None = None, on_progress: "sdk.OnProgress | None" = None
     ) -> "sdk.EnvironmentInfo":
         """Install an environment or renew it; `source` is another mirror. Raises `NotFound`, `SourceFailed`."""
         path = f"{environment_path(environment)}/pull"

@@ -5,7 +5,7 @@ import os
 from pyro_mcp import sdk, workspace_models
 from pyro_mcp.errors import InvalidRequest
 from pyro_mcp.sdk.addresses import output_path, source_path, workspace_path
-from pyro_mcp.sdk.calls import Calls, OnProgress
+from pyro_mcp.sdk.calls import Calls
 from pyro_mcp.workspace_models import WORKSPACE_FOLDER
 
 
@@ -22,7 +22,7 @@ class FileCalls(Calls):
         *,
         dest: str = WORKSPACE_FOLDER,
         all: bool = False,
-        on_progress: OnProgress | None = None,
+        on_progress: "sdk.OnProgress | None" = None,
     ) -> "sdk.SyncReport":
         """Copy the content of a folder of the host into a folder of the workspace.
 
@@ -70,7 +70,7 @@ class FileCalls(Calls):
         output: str | os.PathLike[str],
         *,
         include_git: bool = False,
-        on_progress: OnProgress | None = None,
+        on_progress: "sdk.OnProgress | None" = None,
     ) -> "sdk.ExportReport":
         """Copy a file or folder out to `output` on the host, which must not exist or be an empty folder.
 

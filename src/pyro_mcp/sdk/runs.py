@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyro_mcp import sdk
-from pyro_mcp.sdk.calls import Calls, OnProgress
+from pyro_mcp.sdk.calls import Calls
 
 
 class RunCalls(Calls):
@@ -20,7 +20,7 @@ class RunCalls(Calls):
         ttl_seconds: int | None = None,
         network: bool = False,
         timings: bool = False,
-        on_progress: OnProgress | None = None,
+        on_progress: "sdk.OnProgress | None" = None,
     ) -> "sdk.RunResult":
         """Run one command in a throwaway VM and return what it wrote and how it ended.
 
@@ -46,7 +46,7 @@ class RunCalls(Calls):
         return sdk.RunStream(self._daemon, request)
 
 
-def _collect(run: "sdk.RunStream", on_progress: OnProgress | None) -> "sdk.RunResult":
+def _collect(run: "sdk.RunStream", on_progress: "sdk.OnProgress | None") -> "sdk.RunResult":
     output = {"stdout": bytearray(), "stderr": bytearray()}
     phases: list[sdk.Phase] = []
     end: sdk.RunFinished | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pyro_mcp import sdk, workspace_models
 from pyro_mcp.sdk.addresses import source_path, workspace_path
-from pyro_mcp.sdk.calls import Calls, OnProgress
+from pyro_mcp.sdk.calls import Calls
 
 
 class WorkspaceCalls(Calls):
@@ -26,7 +26,7 @@ class WorkspaceCalls(Calls):
         seed_all: bool = False,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
-        on_progress: OnProgress | None = None,
+        on_progress: "sdk.OnProgress | None" = None,
     ) -> "sdk.WorkspaceInfo":
         """Make a workspace and start it; `seed_path` is a folder or an archive whose content `/workspace` begins with.
 

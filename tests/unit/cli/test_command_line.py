@@ -103,7 +103,7 @@ def test_a_command_imports_no_classes_but_those_of_its_topic(daemon_client: Daem
     modules = _modules_after("workspace", "list")
     topics = {name for name in modules if name.startswith(("pyro_mcp.models.", "pyro_mcp.workspace_models."))}
     assert topics == {
-        *("pyro_mcp.models.codec", "pyro_mcp.models.event", "pyro_mcp.models.progress"),
+        *("pyro_mcp.models.codec", "pyro_mcp.models.event"),
         *("pyro_mcp.workspace_models.constants", "pyro_mcp.workspace_models.info"),
     }
     assert _heavy(modules, ["pyro_mcp.events", "pyro_mcp.guest", "pyro_mcp.sdk.command_stream"]) == set()
