@@ -9,17 +9,19 @@ from pyro_mcp.vmm import vsock
 from pyro_mcp.vmm.machine import MachineSpec
 
 DISK = "disk"
+# What every guest's kernel is told, that of the proof of KVM (see `kvm`), too.
+#
 # i8042 and PCI are not there, and looking for them takes time; `reboot=k` makes a guest's reset end Firecracker.
 #
 # KVM's clock is set forward by a snapshot's age when it is restored (Firecracker does so with KVM_CLOCK_REALTIME), the
 # time stamp counter goes on where it was. So the latter is the guest's clock, or all that waits in the guest would find
 # itself weeks late; and who looks for processors that hang, by KVM's clock nevertheless, must not find one.
-_KERNEL_ARGUMENTS = (
+KERNEL_ARGUMENTS = (
     "reboot=k panic=-1 pci=off tsc=reliable clocksource=tsc nowatchdog",
     "cryptomgr.notests initcall_blacklist=init_kprobe_trace",
     "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd",
-    "pyro.channel=vsock pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.modules=/dev/vdc",
 )
+_AGENT_ARGUMENTS = "pyro.channel=vsock pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.modules=/dev/vdc"
 
 
 def configuration(spec: MachineSpec, *, console: bool, tracked: bool = False) -> Mapping[str, object]:
@@ -54,7 +56,7 @@ def configuration(spec: MachineSpec, *, console: bool, tracked: bool = False) ->
 
 def kernel_arguments(spec: MachineSpec, *, console: bool) -> str:
     """The guest kernel's command line."""
-    words = [*_KERNEL_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
+    words = [*KERNEL_ARGUMENTS, _AGENT_ARGUMENTS, "console=ttyS0 loglevel=6" if console else "quiet 8250.nr_uarts=0"]
     if spec.seed is not None:
         words.append("pyro.seed=/dev/vdd")
     return " ".join(words)

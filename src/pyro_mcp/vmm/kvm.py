@@ -19,7 +19,7 @@ from typing import Any
 
 from pyro_mcp.process import Tail
 from pyro_mcp.vmm import cgroup, confine, vmm_process
-from pyro_mcp.vmm.firecracker_config import configuration_file
+from pyro_mcp.vmm.firecracker_config import KERNEL_ARGUMENTS, configuration_file
 from pyro_mcp.vmm.firecracker_sandbox import PROGRAM, sandbox_for
 from pyro_mcp.vmm.kvm_device import DEVICE
 from pyro_mcp.vmm.own_folder import own_folder
@@ -30,12 +30,7 @@ LOADED_SECONDS = 60.0  # where a guest has run before: this host is more likely 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY_FILE = "kvm.json"
 _MEM_MIB = 256
-# i8042 and pci are not there, and looking for them takes time; `reboot=k` makes a guest that fails end Firecracker.
-_KERNEL_ARGUMENTS = (
-    "console=ttyS0 quiet reboot=k panic=-1 pci=off tsc=reliable clocksource=tsc nowatchdog "
-    "cryptomgr.notests initcall_blacklist=init_kprobe_trace "
-    "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
-)
+_KERNEL_ARGUMENTS = " ".join(("console=ttyS0 quiet", *KERNEL_ARGUMENTS))
 _AGENT_WORDS = b"pyro-agent: "  # how the agent begins every line that it prints, see guest-agent/src/console.rs
 # How whoever ends before the VMM has started begins its line.
 _SANDBOX_WORDS = (b"bwrap: ", b"sh: ", b"setpriv: ", b"gate: ")

@@ -20,7 +20,8 @@ class Listing:
         for record in records:
             facts = core.facts(record, counts)
             known = last.get(record.workspace_id)
-            same = known is not None and known[0] is record and known[1] == facts
-            now[record.workspace_id] = known if known and same else (record, facts, described(record, facts))
+            if known is None or known[0] is not record or known[1] != facts:
+                known = (record, facts, described(record, facts))
+            now[record.workspace_id] = known
         self._last = now
         return tuple(info for _, _, info in now.values())
